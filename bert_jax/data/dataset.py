@@ -1,0 +1,121 @@
+"""The prepared dataset on disk: rows as ArrayRecord, in TFDS's layout, beside a manifest.
+
+`tensorflow_datasets.builder_from_directory(DIR).as_data_source()` reads it too.
+Neither writing nor reading imports TensorFlow.
+"""
+
+import functools
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from array_record.python.array_record_module import ArrayRecordWriter
+
+from bert_jax.data.rows import Row
+from bert_jax.errors import InputError
+
+NAME = "pretraining_rows"
+VERSION = "1.0.0"
+TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
+MANIFEST = "manifest.json"
+TRAIN, HELDOUT = "train", "heldout"
+
+
+@functools.cache
+def _features():
+    import tensorflow_datasets as tfds
+
+    def vector(dtype: Any) -> tfds.features.Tensor:
+        return tfds.features.Tensor(shape=(None,), dtype=dtype)
+
+    return tfds.features.FeaturesDict(
+        {
+            "ids": vector(np.int32),
+            "lengths": vector(np.int32),
+            "a_lengths": vector(np.int32),
+            "is_random_next": vector(np.bool_),
+        }
+    )
+
+
+def shard_path(directory: Path, split: str, shard: int, shards: int) -> Path:
+    """Where TFDS looks for a shard."""
+    return directory / f"{NAME}-{split}.array_record-{shard:05d}-of-{shards:05d}"
+
+
+def write_shard(path: Path, rows: Iterable[Row]) -> tuple[int, int]:
+    """Writes the rows and returns their number and size in bytes. Appears whole or not at all."""
+    features = _features()
+    partial = path.with_name(f".partial-{path.name}")
+    count = size = 0
+    # group_size:1 makes every record its own chunk: random access reads no neighbours.
+    writer = ArrayRecordWriter(str(partial), "group_size:1")
+    for row in rows:
+        record = features.serialize_example(features.encode_example(row._asdict()))
+        writer.write(record)
+        count, size = count + 1, size + len(record)
+    writer.close()
+    os.replace(partial, path)
+    return count, size
+
+
+def write_metadata(directory: Path, splits: dict[str, Sequence[tuple[int, int]]]) -> None:
+    """Writes TFDS's dataset_info.json and features.json from the shards' (rows, bytes)."""
+    import tensorflow_datasets as tfds
+
+    template = tfds.core.ShardedFileTemplate(
+        data_dir=directory,
+        template=TEMPLATE,
+        dataset_name=NAME,
+        filetype_suffix="array_record",
+    )
+    tfds.folder_dataset.write_metadata(
+        data_dir=directory,
+        features=_features(),
+        split_infos=[
+            tfds.core.SplitInfo(
+                name=name,
+                shard_lengths=[count for count, _ in shards],
+                num_bytes=sum(size for _, size in shards),
+                filename_template=template.replace(split=name),
+            )
+            for name, shards in splits.items()
+        ],
+        version=VERSION,
+        filename_template=template,
+        check_data=False,  # the check reads a record with TensorFlow
+        description="BERT pretraining rows: [CLS] A [SEP] B [SEP], masks drawn at read time.",
+    )
+
+
+def read_manifest(directory: str | Path) -> dict[str, Any]:
+    """The manifest, or an InputError that says how to make one."""
+    path = Path(directory) / MANIFEST
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            f"{directory} holds no prepared dataset ({MANIFEST} is missing):"
+            " make one with python -m bert_jax.prepare --workdir=DIR."
+        ) from None
+    except ValueError:
+        raise InputError(f"{path} is not valid JSON: prepare the dataset again.") from None
+
+
+class RowSource:
+    """Random access to the rows of a split, for grain."""
+
+    def __init__(self, directory: str | Path, split: str):
+        import tensorflow_datasets as tfds
+
+        builder = tfds.builder_from_directory(directory)
+        self._source = builder.as_data_source(split)
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> Row:
+        return Row(**self._source[index])

