@@ -23,9 +23,14 @@ def main(run: Callable[[Mapping[str, Any], str], Any]) -> None:
 def guard(action: Callable[[], Any]) -> None:
     """Parses the flags and runs `action`; bad input becomes one sentence and exit code 2."""
     try:
-        app.run(lambda _: action(), flags_parser=_parse)
+        app.run(lambda _: _returns_nothing(action), flags_parser=_parse)
     except InputError as error:
         stop(str(error))
+
+
+def _returns_nothing(action: Callable[[], Any]) -> None:
+    # What the main function returns would become the exit code.
+    action()
 
 
 def stop(message: str) -> None:

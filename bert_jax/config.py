@@ -39,13 +39,16 @@ class InstancesConfig:
     """How sentences become `[CLS] A [SEP] B [SEP]`."""
 
     length: int  # tokens in a row, special ones included
-    passes: int  # times every document is gone through, each with other pairs
+    # Times every document is gone through, each with other pairs: one number for all
+    # sources or one for each, which is how sources are weighted against each other.
+    passes: tuple[int, ...]
     short_probability: float  # of a target length drawn uniformly below `length`
     packing: bool  # several instances in one row
 
     def __post_init__(self):
         _at_least(self, "length", 8)
-        _at_least(self, "passes", 1)
+        if not self.passes or min(self.passes) < 1:
+            raise InputError(f"config.instances.passes={self.passes} must be numbers from 1 on.")
         _share(self, "short_probability")
 
 
@@ -67,6 +70,11 @@ class PrepareConfig:
         if not self.sources:
             raise InputError(
                 "config.sources is empty: name at least one file, glob, tfds:NAME or pypi:PACKAGE."
+            )
+        if len(self.instances.passes) not in (1, len(self.sources)):
+            raise InputError(
+                f"config.instances.passes has {len(self.instances.passes)} numbers for"
+                f" {len(self.sources)} sources: give one for all, or one for each."
             )
         _at_least(self, "max_documents", 0)
         _at_least(self, "shards", 1)

@@ -26,14 +26,14 @@ def get_config(arg: str = "") -> ConfigDict:
             max_word_characters=100,
         )
     )
-    config.instances = ConfigDict(dict(length=128, passes=10, short_probability=0.1, packing=True))
+    config.instances = ConfigDict(dict(length=128, passes=(10,), short_probability=0.1, packing=True))
     config.shards = 8
     config.workers = 0
     config.seed = 0
     if arg == "tiny":
         config.max_documents = 200
         config.tokenizer.vocab_size = 2000
-        config.instances.update(length=64, passes=1)
+        config.instances.update(length=64, passes=(1,))
         config.shards = 2
     elif arg:
         raise ValueError(f"prepare_zh.py has no variant {arg!r}; it has tiny.")

@@ -59,7 +59,14 @@ class Block(NamedTuple):
     split: str
     shard: int
     shards: int
-    passes: int
+
+
+class BlockText(NamedTuple):
+    """A document as a block holds it."""
+
+    digest: str  # sha256 of the text
+    source: int  # index into config.sources
+    text: str
 
 
 def run(config: Mapping[str, Any], workdir: str | Path) -> dict[str, Any]:
@@ -99,7 +106,7 @@ def _deal_documents(config: PrepareConfig, blocks_dir: Path) -> dict[str, int]:
     read: dict[str, int] = {}
     with contextlib.ExitStack() as stack:
         files: dict[str, Any] = {}
-        for source in config.sources:
+        for index, source in enumerate(config.sources):
             documents = read_documents(source, text_field=config.text_field)
             if config.max_documents:
                 documents = itertools.islice(documents, config.max_documents)
@@ -111,7 +118,7 @@ def _deal_documents(config: PrepareConfig, blocks_dir: Path) -> dict[str, int]:
                     files[name] = stack.enter_context(
                         open(blocks_dir / name, "w", encoding="utf-8")
                     )
-                files[name].write(json.dumps([digest, document.text]) + "\n")
+                files[name].write(json.dumps(BlockText(digest, index, document.text)) + "\n")
                 read[source] += 1
     return read
 
@@ -123,10 +130,11 @@ def _block_name(config: PrepareConfig, digest: str) -> str:
     return f"{dataset.TRAIN}-{int(digest[8:16], 16) % config.shards:05d}"
 
 
-def _read_block(path: Path) -> list[str]:
-    """The texts of a block without duplicates, in the order of their hashes."""
-    with open(path, encoding="utf-8") as lines:
-        return [text for _, text in sorted(dict(map(json.loads, lines)).items())]
+def _read_block(path: Path) -> list[BlockText]:
+    """The documents of a block in the order of their hashes, the first of equal texts."""
+    with path.open(encoding="utf-8") as lines:
+        found = sorted(BlockText(*json.loads(line)) for line in lines)
+    return list({document.digest: document for document in reversed(found)}.values())[::-1]
 
 
 def _plan_blocks(config: PrepareConfig, blocks_dir: Path) -> list[Block]:
@@ -139,9 +147,7 @@ def _plan_blocks(config: PrepareConfig, blocks_dir: Path) -> list[Block]:
             f" or lower config.heldout_fraction={config.heldout_fraction}."
         )
     return [
-        Block(
-            path, split, shard, len(found), config.instances.passes if split == dataset.TRAIN else 1
-        )
+        Block(path, split, shard, len(found))
         for split, found in paths.items()
         for shard, path in enumerate(found)
     ]
@@ -151,7 +157,9 @@ def _make_tokenizer(config: PrepareConfig, blocks_dir: Path) -> Tokenizer:
     if config.tokenizer.path:
         return tokenizers.load(config.tokenizer.path, config.tokenizer)
     texts = (
-        text for path in sorted(blocks_dir.glob(f"{dataset.TRAIN}-*")) for text in _read_block(path)
+        document.text
+        for path in sorted(blocks_dir.glob(f"{dataset.TRAIN}-*"))
+        for document in _read_block(path)
     )
     return tokenizers.train(config.tokenizer, texts)
 
@@ -182,7 +190,7 @@ def _write_blocks(
 def _write_block(job: tuple[PrepareConfig, Block, Path, Path]) -> tuple[Counts, np.ndarray]:
     config, block, directory, tokenizer_path = job
     tokenizer = tokenizers.load(tokenizer_path)
-    documents, characters = _tokenize(_read_block(block.documents), tokenizer)
+    documents, sources, characters = _tokenize(_read_block(block.documents), tokenizer)
     pieces = np.bincount(
         np.fromiter((i for document in documents for s in document for i in s), np.int64),
         minlength=tokenizer.vocab_size,
@@ -190,10 +198,11 @@ def _write_block(job: tuple[PrepareConfig, Block, Path, Path]) -> tuple[Counts, 
     rng = np.random.default_rng([config.seed, block.split == dataset.HELDOUT, block.shard])
     instances: list[Instance] = []
     rows: list[Row] = []
-    for _ in range(block.passes if documents else 0):
+    passes = np.array([_passes(config, block, source) for source in sources], np.int64)
+    for number in range(passes.max(initial=0)):
         of_pass = [
             instance
-            for index in rng.permutation(len(documents))
+            for index in rng.permutation(np.flatnonzero(passes > number))
             for instance in document_instances(
                 documents,
                 int(index),
@@ -223,16 +232,26 @@ def _write_block(job: tuple[PrepareConfig, Block, Path, Path]) -> tuple[Counts, 
     return counts, pieces
 
 
-def _tokenize(texts: list[str], tokenizer: Tokenizer) -> tuple[list[list[list[int]]], int]:
-    """Documents as lists of sentences as lists of ids, empty ones dropped; and characters."""
-    documents = []
+def _passes(config: PrepareConfig, block: Block, source: int) -> int:
+    if block.split == dataset.HELDOUT:
+        return 1
+    passes = config.instances.passes
+    return passes[source if len(passes) > 1 else 0]
+
+
+def _tokenize(
+    documents: list[BlockText], tokenizer: Tokenizer
+) -> tuple[list[list[list[int]]], list[int], int]:
+    """Documents as sentences of ids, empty ones dropped; their sources; characters."""
+    tokenized, sources = [], []
     characters = 0
-    for text in texts:
-        sentences = split_sentences(text)
+    for document in documents:
+        sentences = split_sentences(document.text)
         characters += sum(map(len, sentences))
-        if tokenized := [ids for ids in tokenizer.encode_batch(sentences) if ids]:
-            documents.append(tokenized)
-    return documents, characters
+        if ids := [ids for ids in tokenizer.encode_batch(sentences) if ids]:
+            tokenized.append(ids)
+            sources.append(document.source)
+    return tokenized, sources, characters
 
 
 def _make_rows(instances: list[Instance], config: PrepareConfig, tokenizer: Tokenizer) -> list[Row]:

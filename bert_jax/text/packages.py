@@ -109,7 +109,7 @@ def read_member(archive: Path, suffix: str) -> bytes:
                         return file.read()
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
         raise InputError(
-            f"{archive} is damaged ({error}); delete it, and it is downloaded again."
+            f"{archive} is damaged ({type(error).__name__}); delete it, and it is downloaded again."
         ) from error
     raise InputError(
         f"{archive} holds no file {suffix}; pin the version this reader was written for."

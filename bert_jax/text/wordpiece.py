@@ -213,11 +213,8 @@ def _engine(ids: dict[str, int], settings: Settings) -> tokenizers.Tokenizer:
             **{f"##{piece}": i for piece, i in ids.items() if CHINESE_ONLY.fullmatch(piece)},
             **ids,
         }
-        known = "".join(sorted(c for c in ids if len(c) == 1 and CHINESE_ONLY.fullmatch(c)))
-        run = f"[{known}]{{1,{min(LONGEST_RUN, settings.max_word_characters)}}}|" if known else ""
-        # A character that no piece has stands alone, or it would make its whole run [UNK].
-        alone = pre_tokenizers.Split(tokenizers.Regex(f"{run}[{CHINESE}]"), "isolated")
-        split = pre_tokenizers.Sequence([split, alone])
+        pattern = tokenizers.Regex(_runs(ids, settings.max_word_characters))
+        split = pre_tokenizers.Sequence([split, pre_tokenizers.Split(pattern, "isolated")])
     engine = tokenizers.Tokenizer(
         models.WordPiece(
             ids, unk_token="[UNK]", max_input_chars_per_word=settings.max_word_characters
@@ -226,6 +223,22 @@ def _engine(ids: dict[str, int], settings: Settings) -> tokenizers.Tokenizer:
     engine.normalizer = settings.normalizer()
     engine.pre_tokenizer = split
     return engine
+
+
+def _runs(pieces: Iterable[str], max_word_characters: int) -> str:
+    """A pattern of runs of Chinese that can be matched whole, else of single characters.
+
+    A character that no piece has stands alone, or it would make its whole run [UNK].
+    """
+    chinese = [piece for piece in pieces if CHINESE_ONLY.fullmatch(piece)]
+    single = {piece for piece in chinese if len(piece) == 1}
+    # In a vocabulary trained here every character has a piece; others may lack some.
+    units = sorted((p for p in chinese if not single.issuperset(p)), key=lambda p: (-len(p), p))
+    most = min(LONGEST_RUN, max_word_characters) // max(map(len, units), default=1)
+    if single:
+        units.append(f"[{''.join(sorted(single))}]")
+    run = f"(?:{'|'.join(units)}){{1,{max(most, 1)}}}|" if units else ""
+    return f"{run}[{CHINESE}]"
 
 
 def train(config: TokenizerConfig, texts: Iterable[str]) -> WordPiece:

