@@ -12,9 +12,12 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from ml_collections import ConfigDict
+
 from bert_jax.errors import InputError
 
 T = TypeVar("T")
+Values = Mapping[str, Any] | ConfigDict  # the latter is no Mapping, though it acts as one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,7 +254,7 @@ class FinetuneConfig:
             )
 
 
-def build(cls: type[T], values: Mapping[str, Any], path: str = "config") -> T:
+def build(cls: type[T], values: Values, path: str = "config") -> T:
     """Makes the dataclass `cls` from a mapping, strict in names and types.
 
     Raises InputError naming the field: unknown (with the nearest known name), missing,
@@ -271,6 +274,8 @@ def build(cls: type[T], values: Mapping[str, Any], path: str = "config") -> T:
 
 def _typed(kind: Any, value: Any, path: str) -> Any:
     if dataclasses.is_dataclass(kind):
+        if not isinstance(value, Mapping | ConfigDict):
+            raise InputError(f"{path} must hold the fields of {kind.__name__}, not {value!r}.")
         return build(kind, value, path)
     if typing.get_origin(kind) is tuple and isinstance(value, list | tuple):
         return tuple(_typed(typing.get_args(kind)[0], item, path) for item in value)

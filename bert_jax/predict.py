@@ -31,6 +31,8 @@ def run() -> None:
     given = flags.FLAGS
     if bool(given.text) == bool(given.input):
         raise InputError("give either --text (once or more) or --input=FILE.")
+    if given.output and not Path(given.output).absolute().parent.is_dir():
+        raise InputError(f"--output={given.output} is in a directory that does not exist: make it.")
     if given.text:
         texts = [(text, f"--text number {n}") for n, text in enumerate(given.text, 1)]
     else:

@@ -26,7 +26,9 @@ def get_config(arg: str = "") -> ConfigDict:
             max_word_characters=100,
         )
     )
-    config.instances = ConfigDict(dict(length=128, passes=(10,), short_probability=0.1, packing=True))
+    config.instances = ConfigDict(
+        dict(length=128, passes=(10,), short_probability=0.1, packing=True)
+    )
     config.shards = 8
     config.workers = 0
     config.seed = 0

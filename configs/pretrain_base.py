@@ -3,8 +3,9 @@
     python -m bert_jax.pretrain --config=configs/pretrain_base.py --workdir=runs/base \
         --config.data=runs/data
 
-Devin et al. 2018 trained it in 4 days on 16 TPU chips, with AdamW at 1e-4. `:tiny` is
-the same run cut down to seconds on a laptop, for trying things out.
+110,106,428 parameters with heads and 30,522 pieces. Devlin et al. (arXiv:1810.04805)
+trained it in 4 days on 16 TPU chips, with AdamW at 1e-4. `:tiny` is the same run cut
+down to seconds on a laptop, for trying things out.
 """
 
 from ml_collections import ConfigDict

@@ -17,10 +17,10 @@ from absl import flags
 from bert_jax import cli
 from bert_jax import workdir as wd
 from bert_jax.config import LabelledDataConfig, build
+from bert_jax.data import prepare
 from bert_jax.tasks import classify, evaluate, pretrain, saved_model
 from bert_jax.tasks.baseline import character_ngram_accuracy
 from bert_jax.tasks.predict import Predictor
-from bert_jax.data import prepare
 from configs import finetune_quickstart, prepare_quickstart, pretrain_quickstart
 
 REVIEWS = (
@@ -149,7 +149,7 @@ def _table(
 def _processor() -> str:
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as info:
-            names = [line.split(":", 1)[1].strip() for line in info if line.startswith("model name")]
+            names = [line.split(": ")[1].strip() for line in info if line.startswith("model name")]
     except OSError:
         names = []
     return names[0] if names else platform.processor() or platform.machine()

@@ -48,13 +48,18 @@ def shard_path(directory: Path, split: str, shard: int, shards: int) -> Path:
 
 def write_shard(path: Path, rows: Iterable[Row]) -> tuple[int, int]:
     """Writes the rows and returns their number and size in bytes. Appears whole or not at all."""
+    from tensorflow_datasets.core import example_serializer
+
     features = _features()
+    serializer = example_serializer.ExampleSerializer(features.get_serialized_info())
     partial = path.with_name(f".partial-{path.name}")
     count = size = 0
     # group_size:1 makes every record its own chunk: random access reads no neighbours.
     writer = ArrayRecordWriter(str(partial), "group_size:1")
     for row in rows:
-        record = features.serialize_example(features.encode_example(row._asdict()))
+        example = serializer.get_tf_example(features.encode_example(row._asdict()))
+        # Else the order of the fields, and so the bytes, change from process to process.
+        record = example.SerializeToString(deterministic=True)
         writer.write(record)
         count, size = count + 1, size + len(record)
     writer.close()

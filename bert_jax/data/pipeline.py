@@ -18,7 +18,7 @@ from bert_jax.text.tokenizer import Tokenizer
 
 
 def training_batches(
-    rows: Sequence[Row],
+    rows: grain.sources.RandomAccessDataSource[Row],
     tokenizer: Tokenizer,
     masking: MaskingConfig,
     *,
@@ -40,11 +40,14 @@ def training_batches(
         .repeat(None)
         .random_map(_MakeSample(tokenizer, masking, length, max_instances))
     )
-    return samples.batch(batch_size // hosts, batch_fn=_stack)[host::hosts]
+    # Nothing is dropped: without drop_remainder grain rounds the endless length up, past
+    # the largest index when a host's part is one row.
+    batches = samples.batch(batch_size // hosts, drop_remainder=True, batch_fn=_stack)
+    return batches[host::hosts]
 
 
 def heldout_batches(
-    rows: Sequence[Row],
+    rows: grain.sources.RandomAccessDataSource[Row],
     tokenizer: Tokenizer,
     masking: MaskingConfig,
     *,
@@ -64,7 +67,8 @@ def heldout_batches(
     )
     padding = -len(samples) % batch_size
     if padding:
-        empty = [_empty_sample(length, max_instances, masking.max_predictions)] * padding
+        pad = tokenizer.special.pad
+        empty = [_empty_sample(length, max_instances, masking.max_predictions, pad)] * padding
         samples = grain.MapDataset.concatenate([samples, grain.MapDataset.source(empty)])
     return samples.batch(batch_size // hosts, batch_fn=_stack)[host::hosts]
 
@@ -79,7 +83,7 @@ def iterate_from(
 
 def example_batch() -> PretrainBatch:
     """The smallest batch, all padding: for shapes and for initialising parameters."""
-    return _stack([_empty_sample(length=8, max_instances=1, max_predictions=1)])
+    return _stack([_empty_sample(length=8, max_instances=1, max_predictions=1, pad=0)])
 
 
 class _MakeSample:
@@ -102,8 +106,9 @@ class _MakeSample:
             mask_id=self._special.mask,
             rng=rng,
         )
-        sample = _empty_sample(self._length, self._max_instances, self._masking.max_predictions)
-        sample.tokens.ids[:] = self._special.pad
+        sample = _empty_sample(
+            self._length, self._max_instances, self._masking.max_predictions, self._special.pad
+        )
         used, count, filled = len(row.ids), len(row.lengths), len(masked.positions)
         starts = np.cumsum(row.lengths) - row.lengths
         within = np.arange(used) - np.repeat(starts, row.lengths)
@@ -120,12 +125,13 @@ class _MakeSample:
         return sample
 
 
-def _empty_sample(length: int, max_instances: int, max_predictions: int) -> PretrainBatch:
+def _empty_sample(length: int, max_instances: int, max_predictions: int, pad: int) -> PretrainBatch:
     def zeros(size: int, dtype: type = np.int32) -> np.ndarray:
         return np.zeros(size, dtype)
 
+    ids = np.full(length, pad, np.int32)
     return PretrainBatch(
-        tokens=Tokens(*(zeros(length) for _ in Tokens._fields)),
+        tokens=Tokens(ids, zeros(length), zeros(length), zeros(length)),
         mask_positions=zeros(max_predictions),
         mask_labels=zeros(max_predictions),
         mask_weights=zeros(max_predictions, np.float32),

@@ -14,7 +14,7 @@ import multiprocessing
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 from bert_jax import workdir as wd
-from bert_jax.config import PrepareConfig, build
+from bert_jax.config import PrepareConfig, Values, build
 from bert_jax.data import dataset
 from bert_jax.data.pairs import Instance, document_instances
 from bert_jax.data.rows import Row, make_row, pack
@@ -69,7 +69,7 @@ class BlockText(NamedTuple):
     text: str
 
 
-def run(config: Mapping[str, Any], workdir: str | Path) -> dict[str, Any]:
+def run(config: Values, workdir: str | Path) -> dict[str, Any]:
     """Prepares `config.sources` (fields: PrepareConfig) in `workdir`; returns the manifest.
 
     A finished preparation with the same config is returned as it is.

@@ -40,7 +40,7 @@ class MlmHead(nn.Module):
         x = layer_norm(config, name="norm")(x)
         bias = self.param("bias", nn.initializers.zeros, (config.vocab_size,), jnp.float32)
         logits = jnp.einsum("BPD,VD->BPV", x, token_table.astype(x.dtype))
-        return logits.astype(jnp.float32) + bias
+        return logits.astype(jnp.float32) + bias[None, None]
 
 
 class ClassHead(nn.Module):

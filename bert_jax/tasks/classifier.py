@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, PyTree
 from sklearn import metrics
@@ -27,7 +28,7 @@ class Classifier:
 
     def init_params(self, key: jax.Array) -> PyTree:
         """Fresh parameters of encoder, pooler and head."""
-        zeros = np.zeros((1, 8), np.int32)
+        zeros = jnp.zeros((1, 8), jnp.int32)
         return self.model.init(key, Tokens(*[zeros] * 4), deterministic=True)["params"]
 
     def param_shapes(self) -> PyTree:

@@ -1,7 +1,7 @@
 """Fine-tuning a classifier of single texts: sentiment, topics."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ from jaxtyping import PyTree
 
 from bert_jax import workdir as wd
 from bert_jax.arrays import ClassifyBatch
-from bert_jax.config import FinetuneConfig, LabelledDataConfig, ModelConfig, build
+from bert_jax.config import FinetuneConfig, LabelledDataConfig, ModelConfig, Values, build
 from bert_jax.data.labelled import Example, encode_texts, epoch_batches, label_ids
 from bert_jax.errors import InputError
 from bert_jax.model.bert import ClassifyModel
@@ -87,7 +87,7 @@ def read_splits(config: LabelledDataConfig) -> dict[str, list[LabelledText]]:
     return splits
 
 
-def run(config: Mapping[str, Any], workdir: str | Path) -> dict[str, float]:
+def run(config: Values, workdir: str | Path) -> dict[str, float]:
     """Fine-tunes (fields: FinetuneConfig) and returns the best validation metrics.
 
     Continues an interrupted run from its last evaluation; returns at once from a
@@ -268,4 +268,5 @@ def _is_over(directory: Path, config: FinetuneConfig) -> bool:
 
 
 def _best(directory: Path, config: FinetuneConfig) -> dict[str, Any]:
-    return max(_values(directory, config), key=lambda item: item[0])[1]
+    # Of equals the latest, as the checkpoints have it.
+    return max(reversed(_values(directory, config)), key=lambda item: item[0])[1]

@@ -1,14 +1,13 @@
 """Held-out numbers of a finished run: a classifier's test rows, a pretraining's held-out rows."""
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bert_jax import workdir as wd
-from bert_jax.config import FinetuneConfig, PretrainConfig, build
+from bert_jax.config import FinetuneConfig, PretrainConfig, Values, build
 from bert_jax.data.labelled import Example, encode_texts, label_ids
 from bert_jax.errors import InputError
 from bert_jax.tasks import classify, pretrain, saved_model
@@ -17,7 +16,7 @@ from bert_jax.tasks.classifier import Classifier, confusion, score
 EVALUATION = "evaluation.json"
 
 
-def run(config: Mapping[str, Any], workdir: str | Path) -> dict[str, Any]:
+def run(config: Values, workdir: str | Path) -> dict[str, Any]:
     """Evaluates the run in `workdir`; prints the numbers and leaves them in evaluation.json.
 
     `config` is the one the run was made with: it says where the rows are.
@@ -33,9 +32,7 @@ def run(config: Mapping[str, Any], workdir: str | Path) -> dict[str, Any]:
     return result
 
 
-def _evaluate_pretraining(
-    config: Mapping[str, Any], found: saved_model.SavedModel
-) -> dict[str, Any]:
+def _evaluate_pretraining(config: Values, found: saved_model.SavedModel) -> dict[str, Any]:
     config = build(PretrainConfig, config)
     config = dataclasses.replace(config, model=found.model, eval_batches=0)
     metrics = pretrain.evaluate_heldout(config, found)
@@ -45,9 +42,7 @@ def _evaluate_pretraining(
     return {"step": found.step, **metrics}
 
 
-def _evaluate_classifier(
-    config: Mapping[str, Any], found: saved_model.SavedModel
-) -> dict[str, Any]:
+def _evaluate_classifier(config: Values, found: saved_model.SavedModel) -> dict[str, Any]:
     config = build(FinetuneConfig, config)
     rows = classify.read_splits(config.data)["test"]
     if not rows:

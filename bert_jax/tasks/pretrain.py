@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from jaxtyping import PyTree
 
 from bert_jax import workdir as wd
 from bert_jax.arrays import PretrainBatch
-from bert_jax.config import ModelConfig, PretrainConfig, build
+from bert_jax.config import ModelConfig, PretrainConfig, Values, build
 from bert_jax.data import dataset, pipeline
 from bert_jax.data.prepare import TOKEN_COUNTS
 from bert_jax.errors import InputError
@@ -40,6 +40,10 @@ SHOWN = {
     "next_accuracy": "nsp",
     "tokens_per_second": "tok/s",
 }
+
+# Fields that a continued run may have otherwise: where the data lies (its content is
+# checked), and when something is written.
+MAY_CHANGE = ("data", "keep", "log_every", "eval_every", "eval_batches", "save_every")
 
 
 def make_objective(model: PretrainModel) -> Objective:
@@ -101,6 +105,11 @@ class Data:
                 f" config.model.positions={config.model.positions}: prepare with"
                 f" --config.instances.length={config.model.positions}, or raise it."
             )
+        if tokenizer.fingerprint != manifest["tokenizer"]:
+            raise InputError(
+                f"{directory / wd.TOKENIZER} is not the vocabulary that {config.data} was"
+                " prepared with: prepare it again."
+            )
         if 0 < config.model.vocab_size < tokenizer.vocab_size:
             raise InputError(
                 f"config.model.vocab_size={config.model.vocab_size} is less than the"
@@ -124,7 +133,7 @@ class Data:
         )
 
 
-def run(config: Mapping[str, Any], workdir: str | Path) -> dict[str, float]:
+def run(config: Values, workdir: str | Path) -> dict[str, float]:
     """Pretrains (fields: PretrainConfig) and returns the last held-out metrics.
 
     A workdir with checkpoints is continued from the newest one, bit for bit; a finished
@@ -140,7 +149,7 @@ def run(config: Mapping[str, Any], workdir: str | Path) -> dict[str, float]:
     )
     mesh = make_mesh(config.mesh)
     check_batch(mesh, config.batch_size, config.microbatches)
-    directory = wd.open_workdir(workdir, config, may_change=("keep",))
+    directory = wd.open_workdir(workdir, config, may_change=MAY_CHANGE)
     data.tokenizer.save(directory / wd.TOKENIZER)
 
     optimizer, schedule = make_optimizer(config.optimizer, total_steps=config.steps)

@@ -5,7 +5,7 @@ import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 SPECIAL_PIECES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 SETTINGS_FILE = "tokenizer_config.json"  # the name and, where they exist, the keys of Hugging Face
@@ -35,6 +35,7 @@ class Encoding(NamedTuple):
     offsets: list[tuple[int, int]]  # character spans [start, end) in the original text
 
 
+@runtime_checkable
 class Tokenizer(Protocol):
     """Text to ids and back. Nothing is added at either end of the text."""
 

@@ -8,12 +8,13 @@ without Orbax's commit mark does not count as a checkpoint.
 """
 
 import json
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
+from jax.sharding import SingleDeviceSharding
 from jaxtyping import PyTree
 from orbax.checkpoint import v1 as ocp
 
@@ -54,7 +55,8 @@ class Checkpoints:
         parts = {
             "params": state.params,
             "optimizer": {"state": state.optimizer, "step": state.step, "key": state.key},
-            "run": {"json": json.dumps(run, ensure_ascii=False)},
+            # As bytes: Orbax wants arrays in a tree, and warns about anything else.
+            "run": {"json": np.frombuffer(json.dumps(run).encode(), np.uint8)},
         }
         self._checkpointer.save_checkpointables_async(
             int(state.step), parts, force=True, metrics=metrics
@@ -66,15 +68,16 @@ class Checkpoints:
         return None if newest is None else newest.step
 
     def best(self) -> int | None:
-        """The step with the highest `best_metric`, the earliest of equals."""
+        """The step with the highest `best_metric`; of equals the latest, which Orbax keeps."""
         saved = [c for c in self._checkpointer.checkpoints if c.metrics]
         if not self._best_metric or not saved:
             return self.latest()
-        return max(saved, key=lambda c: (c.metrics[self._best_metric], -c.step)).step
+        return max(saved, key=lambda c: (c.metrics[self._best_metric], c.step)).step
 
     def read_run(self, step: int) -> dict[str, Any]:
         """The JSON value saved beside the arrays."""
-        return json.loads(self._load(step, {"run": None})["run"]["json"])
+        saved = self._load(step, {"run": {"json": np.empty(0, np.uint8)}})["run"]["json"]
+        return json.loads(saved.tobytes())
 
     def restore(self, step: int, like: TrainState) -> TrainState:
         """The whole state, placed as `like` (arrays or ShapeDtypeStructs with shardings)."""
@@ -98,13 +101,7 @@ class Checkpoints:
         )
 
     def _load(self, step: int, abstract: dict[str, Any]) -> dict[str, Any]:
-        def load() -> dict[str, Any]:
-            with warnings.catch_warnings():
-                # `run` holds no arrays, and Orbax warns that it has no sharding for them.
-                warnings.filterwarnings("ignore", message="Sharding info not provided")
-                return self._checkpointer.load_checkpointables(step, abstract)
-
-        return self._guard(step, load)
+        return self._guard(step, lambda: self._checkpointer.load_checkpointables(step, abstract))
 
     def _guard(self, step: int, read: Callable[[], Any]) -> Any:
         try:
@@ -136,7 +133,8 @@ def has_checkpoint(workdir: str | Path) -> bool:
 
 
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None))
+    sharding = getattr(leaf, "sharding", None) or SingleDeviceSharding(jax.local_devices()[0])
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
 def _shapes(tree: PyTree) -> list[tuple[str, tuple[int, ...]]]:

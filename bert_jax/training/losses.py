@@ -29,5 +29,6 @@ def accuracy(
 def _at_label(logits: Float[Array, "*N V"], labels: Int[Array, "*N"]) -> Float[Array, "*N"]:
     # A comparison in place of a gather: its gradient fuses with the softmax's, where a
     # gather's is a scatter into a second array of the size of the logits.
-    is_label = jnp.arange(logits.shape[-1]) == labels[..., None]
+    classes = jax.lax.broadcasted_iota(labels.dtype, logits.shape, logits.ndim - 1)
+    is_label = classes == labels[..., None]
     return jnp.sum(jnp.where(is_label, logits, 0), axis=-1)

@@ -75,13 +75,17 @@ def tree_shardings(tree: PyTree, mesh: Mesh) -> PyTree:
     size and any number of heads runs on any mesh.
     """
 
-    def place(path: str, leaf: jax.ShapeDtypeStruct) -> NamedSharding:
+    def place(path: str, leaf: jax.Array | jax.ShapeDtypeStruct) -> NamedSharding:
         for pattern, axes in RULES:
             if re.search(pattern, path) and len(axes) == len(leaf.shape):
                 fits = [
                     axis if axis and size % mesh.shape[axis] == 0 else None
                     for axis, size in zip(axes, leaf.shape, strict=True)
                 ]
+                # jit hands its results back without trailing Nones; a sharding that is the
+                # same but written otherwise would compile the step a second time.
+                while fits and fits[-1] is None:
+                    fits.pop()
                 return NamedSharding(mesh, PartitionSpec(*fits))
         return replicated(mesh)
 

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, PyTree
 
 from bert_jax.training.metrics import Mean
-from bert_jax.training.sharding import batch_sharding
+from bert_jax.training.sharding import batch_sharding, tree_shardings
 from bert_jax.training.state import TrainState
 
 
@@ -55,8 +55,12 @@ def make_train_step(
         updates, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
         one = jnp.ones(())
-        means["gradient_norm"] = Mean(optax.global_norm(grads), one)
+        means["gradient_norm"] = Mean(optax.tree.norm(grads), one)
         means["learning_rate"] = Mean(schedule(state.step), one)
+        # Pinned, so that the next step finds its inputs where this compilation had them.
+        params, optimizer_state = jax.lax.with_sharding_constraint(
+            (params, optimizer_state), tree_shardings((params, optimizer_state), mesh)
+        )
         return TrainState(state.step + 1, params, optimizer_state, state.key), means
 
     return jax.jit(train_step, donate_argnums=0)

@@ -1,0 +1,19 @@
+"""BERT-Small pretraining: 4 layers, width 512, 8 heads; the rest as in Base.
+
+29,058,876 parameters with heads and 30,522 pieces (sizes: arXiv:1908.08962).
+
+    python -m bert_jax.pretrain --config=configs/pretrain_small.py --workdir=runs/small \
+        --config.data=runs/data
+"""
+
+from ml_collections import ConfigDict
+
+from configs import pretrain_base
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """The config; `arg` is "" or "tiny"."""
+    config = pretrain_base.get_config(arg)
+    if not arg:
+        config.model.update(width=512, layers=4, heads=8, feed_forward=2048)
+    return config

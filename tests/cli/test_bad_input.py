@@ -1,0 +1,228 @@
+"""What a user can get wrong: one sentence, exit code 2, nothing half-written."""
+
+import os
+import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from cli.conftest import FINETUNE, PREPARE, PRETRAIN, run_command
+from integration import corpus
+
+LONG = "河边的旅馆让人满意，" * 20
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+# Each case: what the folder is to hold, the command, and a regex of the message. The
+# command gets the folder and what the stages made; its results go under folder/out.
+def prepare(folder, *flags):
+    return ("prepare", *PREPARE, *flags, f"--workdir={folder}/out")
+
+
+def pretrain(folder, *flags):
+    return ("pretrain", *PRETRAIN, *flags, f"--workdir={folder}/out")
+
+
+def finetune(folder, made, rows, *flags):
+    train = write(folder / "train.csv", rows)
+    return (
+        *("finetune", *FINETUNE, "--config.init_from=none", f"--workdir={folder}/out"),
+        *(f"--config.tokenizer={made.data}/tokenizer", f"--config.data.train={train}", *flags),
+    )
+
+
+def predict(folder, *flags):
+    return ("predict", f"--output={folder}/out", *flags)
+
+
+def no_text(folder, made):
+    path = write(folder / "empty.txt", "\n\n")
+    return prepare(folder, f"--config.sources=('{path}',)")
+
+
+def not_utf8(folder, made):
+    path = write(folder / "gbk.txt", "好\n".encode() + "书店".encode("gbk"))
+    return prepare(folder, f"--config.sources=('{path}',)")
+
+
+def vocabulary_without_mask(folder, made):
+    path = write(folder / "vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n书\n店\n")
+    return prepare(
+        *(folder, f"--config.sources=('{made.documents}',)", f"--config.tokenizer.path={path}")
+    )
+
+
+def label_empty(folder, made):
+    return finetune(folder, made, "text,label\n很好,好评\n不好,\n")
+
+
+def label_field_missing(folder, made):
+    return finetune(folder, made, "text,stars\n很好,5\n不好,1\n")
+
+
+def label_never_seen(folder, made):
+    path = write(folder / "validation.csv", "text,label\n很好,好评\n一般,中评\n")
+    rows = "text,label\n很好,好评\n不好,差评\n"
+    return finetune(folder, made, rows, f"--config.data.validation={path}")
+
+
+def config_typo(folder, made):
+    return pretrain(folder, "--config.optimizer.learning_rat=1e-3")
+
+
+def config_wrong_type(folder, made):
+    return pretrain(folder, "--config.batch_size=many")
+
+
+def config_file_missing(folder, made):
+    return ("pretrain", "--config=configs/pretrain_huge.py", f"--workdir={folder}/out")
+
+
+def config_variant_missing(folder, made):
+    return ("pretrain", "--config=configs/pretrain_base.py:huge", f"--workdir={folder}/out")
+
+
+def workdir_missing(folder, made):
+    return ("pretrain", *PRETRAIN, f"--config.data={made.data}")
+
+
+def no_dataset(folder, made):
+    return pretrain(folder, f"--config.data={folder}")
+
+
+def rows_longer_than_positions(folder, made):
+    return pretrain(folder, f"--config.data={made.data}", "--config.model.positions=24")
+
+
+def max_length_over_positions(folder, made):
+    return finetune(
+        *(folder, made, "text,label\n很好,好评\n不好,差评\n"),
+        *(f"--config.init_from={made.pretrained}", "--config.max_length=41"),
+    )
+
+
+def no_checkpoint(folder, made):
+    return predict(folder, f"--model={made.data}", "--text=好")
+
+
+def text_too_long(folder, made):
+    path = write(folder / "texts.txt", f"很好\n{LONG}\n")
+    return predict(folder, f"--model={made.classifier}", f"--input={path}")
+
+
+def text_without_mask(folder, made):
+    return predict(folder, f"--model={made.pretrained}", "--text=[MASK]好", "--text=很好")
+
+
+def text_and_input(folder, made):
+    path = write(folder / "texts.txt", "很好\n")
+    return predict(folder, f"--model={made.classifier}", "--text=好", f"--input={path}")
+
+
+def neither_text_nor_input(folder, made):
+    return predict(folder, f"--model={made.classifier}")
+
+
+def input_empty(folder, made):
+    path = write(folder / "texts.txt", "")
+    return predict(folder, f"--model={made.classifier}", f"--input={path}")
+
+
+def input_missing(folder, made):
+    return predict(folder, f"--model={made.classifier}", f"--input={folder}/none.txt")
+
+
+def output_in_no_directory(folder, made):
+    return ("predict", f"--model={made.classifier}", "--text=好", f"--output={folder}/out/a.jsonl")
+
+
+def unknown_flag(folder, made):
+    return predict(folder, f"--model={made.classifier}", "--txt=好")
+
+
+def read_only_workdir(folder, made):
+    folder.chmod(0o500)
+    return pretrain(folder, f"--config.data={made.data}")
+
+
+def workdir_is_a_file(folder, made):
+    write(folder / "file", "")
+    return ("pretrain", *PRETRAIN, f"--config.data={made.data}", f"--workdir={folder}/file")
+
+
+CASES = {
+    no_text: r"empty\.txt holds no document",
+    not_utf8: r"gbk\.txt is not UTF-8: byte 4 ",
+    vocabulary_without_mask: r"vocab\.txt has no \[MASK\]",
+    label_empty: r"train\.csv:3: the label in field 'label' is empty",
+    label_field_missing: r"train\.csv:2 has no field 'label'; it has 'text', 'stars'",
+    label_never_seen: r"validation\.csv:3: label '中评' was never seen in training",
+    config_typo: r"learning_rat\b.*[Dd]id you mean.*learning_rate",
+    config_wrong_type: r"config\.batch_size.*many",
+    config_file_missing: r"--config=configs/pretrain_huge\.py is no file",
+    config_variant_missing: r"pretrain_base\.py has no variant 'huge'; it has tiny",
+    workdir_missing: r"--workdir",
+    no_dataset: r"holds no prepared dataset",
+    rows_longer_than_positions: r"32 tokens.*config\.model\.positions=24",
+    max_length_over_positions: r"config\.max_length=41 is over the 40 positions",
+    no_checkpoint: r"data holds no finished checkpoint",
+    text_too_long: r"texts\.txt:2 has \d+ tokens and the model takes 40",
+    text_without_mask: r"--text number 2 holds no \[MASK\]",
+    text_and_input: r"either --text .* or --input",
+    neither_text_nor_input: r"either --text .* or --input",
+    input_empty: r"texts\.txt holds no text",
+    input_missing: r"none\.txt cannot be read",
+    output_in_no_directory: r"--output=.*out/a\.jsonl is in a directory that does not exist",
+    unknown_flag: r"Unknown command line flag 'txt'",
+    read_only_workdir: r"--workdir=.*cannot be written",
+    workdir_is_a_file: r"--workdir=.*cannot be written",
+}
+
+
+@pytest.fixture(scope="module")
+def results(made, tmp_path_factory):
+    """Every command run, as many at a time as there are cores."""
+    folders = {case: tmp_path_factory.mktemp(case.__name__) for case in CASES}
+
+    def run(case):
+        return run_command(*case(folders[case], made))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        done = dict(zip(CASES, pool.map(run, CASES), strict=True))
+    return folders, done
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+def test_one_sentence_and_nothing_half_written(case, results):
+    folders, done = results
+    if case is read_only_workdir and os.geteuid() == 0:
+        pytest.skip("the superuser writes anywhere")
+    stderr = done[case].stderr.decode()
+    assert done[case].returncode == 2, stderr
+    assert "Traceback" not in stderr
+    if "bert_jax.predict" in done[case].args:
+        assert done[case].stdout == b""
+    errors = [line for line in re.split(r"[\r\n]+", stderr) if line.startswith("error:")]
+    assert len(errors) == 1, stderr
+    assert re.search(CASES[case], errors[0]), errors[0]
+    # Beside a progress bar nothing else is said.
+    others = [line for line in re.split(r"[\r\n]+", stderr) if line and line not in errors]
+    assert all("documents" in line or "it/s" in line or "|" in line for line in others), stderr
+    out = folders[case] / "out"
+    assert out.is_dir() or not out.exists()
+    left = {path.name for path in out.rglob("*") if path.is_file()} if out.exists() else set()
+    assert left <= {"config.json"}
+
+
+def test_a_mended_command_goes_on_in_the_same_workdir(results, made):
+    """What a refused preparation left does not stand in the way of the right one."""
+    folders, done = results
+    assert done[not_utf8].returncode == 2
+    path = corpus.write_documents(folders[not_utf8] / "gbk.txt", corpus.documents(30))
+    mended = run_command(*prepare(folders[not_utf8], f"--config.sources=('{path}',)"))
+    assert mended.returncode == 0, mended.stderr.decode()
+    assert (folders[not_utf8] / "out" / "manifest.json").is_file()

@@ -1,0 +1,159 @@
+"""Each entry point as a user calls it, on `:tiny` configs."""
+
+import json
+
+import pytest
+from cli.conftest import FINETUNE, PRETRAIN
+
+TEXTS = ("河边的旅馆让人满意，老板很热情。", "旧书糟糕，周末再看店员也失望。")
+
+
+def metrics(workdir):
+    lines = (workdir / "metrics.jsonl").read_text("utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def config(workdir):
+    return json.loads((workdir / "config.json").read_text("utf-8"))
+
+
+def assert_is_complete(workdir):
+    """Everything that a training workdir holds."""
+    assert (workdir / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert (workdir / "tokenizer" / "vocab.txt").is_file()
+    assert list((workdir / "tensorboard").glob("events.out.tfevents.*"))
+    assert list((workdir / "checkpoints").glob("[0-9]*"))
+    assert not list(workdir.rglob(".partial-*"))
+    assert all({"step", "split"} <= point.keys() for point in metrics(workdir))
+
+
+def test_prepare(made):
+    assert "train: " in made.printed["prepare"]
+    manifest = json.loads((made.data / "manifest.json").read_text("utf-8"))
+    assert manifest["sources"][0]["source"] == str(made.documents)
+    assert manifest["sources"][0]["documents"] == 120
+    assert config(made.data)["instances"]["length"] == 32
+    assert not list(made.data.glob(".*"))
+
+
+def test_pretrain(made):
+    assert_is_complete(made.pretrained)
+    assert config(made.pretrained)["model"]["positions"] == 40
+    # Resolved: the size of the vocabulary and not the 0 of the file.
+    assert config(made.pretrained)["model"]["vocab_size"] > 100
+    points = {(point["step"], point["split"]): point for point in metrics(made.pretrained)}
+    assert set(points) == {(s, split) for s in (5, 10) for split in ("train", "heldout")}
+    wanted = {"mlm_loss", "next_loss", "mlm_accuracy", "next_accuracy"}
+    assert wanted | {"unigram_loss"} <= points[10, "heldout"].keys()
+    assert wanted | {"learning_rate", "tokens_per_second"} <= points[10, "train"].keys()
+
+
+def test_finetune(made):
+    assert_is_complete(made.classifier)
+    assert config(made.classifier)["init_from"] == str(made.pretrained)
+    assert config(made.classifier)["model"] == config(made.pretrained)["model"]
+    validation = [point for point in metrics(made.classifier) if point["split"] == "validation"]
+    assert len(validation) == 2
+    assert {"accuracy", "macro_f1", "loss"} <= validation[0].keys()
+
+
+def test_finetune_from_scratch_then_evaluate(made, command, tmp_path):
+    flags = (
+        *FINETUNE,
+        "--config.init_from=none",
+        f"--config.tokenizer={made.data}/tokenizer",
+        f"--config.data.train={made.reviews}",
+        f"--workdir={tmp_path}",
+    )
+    command("finetune", *flags)
+    assert_is_complete(tmp_path)
+    assert config(tmp_path)["init_from"] == "none"
+    printed = command("evaluate", *flags)
+    assert "confusion" in printed
+    found = json.loads((tmp_path / "evaluation.json").read_text("utf-8"))
+    assert found["labels"] == ["好评", "差评"]
+    matrix = found["confusion"]
+    assert sum(map(sum, matrix)) == found["rows"] > 5
+    right = (matrix[0][0] + matrix[1][1]) / found["rows"]
+    assert found["accuracy"] == pytest.approx(right, abs=1e-9)
+
+
+def test_evaluate_a_pretraining(made, command):
+    printed = command(
+        "evaluate", *PRETRAIN, f"--config.data={made.data}", f"--workdir={made.pretrained}"
+    )
+    assert "mlm_loss" in printed
+    found = json.loads((made.pretrained / "evaluation.json").read_text("utf-8"))
+    # The held-out rows of the run's own log, all of them: the tiny set has few.
+    logged = metrics(made.pretrained)[-1]
+    assert found["step"] == logged["step"] == 10
+    assert 0 < found["mlm_loss"] < 10
+    assert {"next_accuracy", "unigram_loss"} <= found.keys()
+
+
+def assert_is_classified(line, text):
+    assert list(line) == ["text", "label", "probabilities"]
+    assert line["text"] == text
+    assert set(line["probabilities"]) == {"好评", "差评"}
+    assert sum(line["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    assert line["label"] == max(line["probabilities"], key=line["probabilities"].get)
+
+
+INPUTS = {
+    "lines": ("texts.txt", f"{TEXTS[0]}\n\n{TEXTS[1]}\n", ()),
+    "jsonl": (
+        "texts.jsonl",
+        "".join(json.dumps({"body": text}) + "\n" for text in TEXTS),
+        ("--text_field=body",),
+    ),
+    "csv": ("texts.csv", f'id,text\n1,"{TEXTS[0]}"\n2,{TEXTS[1]}\n', ()),
+}
+
+
+@pytest.fixture(scope="module")
+def by_text(made, command):
+    """What predict prints for texts given as flags."""
+    flags = [f"--text={text}" for text in TEXTS]
+    printed = command("predict", f"--model={made.classifier}", *flags)
+    return [json.loads(line) for line in printed.splitlines()]
+
+
+def test_predict_texts(by_text):
+    assert len(by_text) == 2
+    for line, text in zip(by_text, TEXTS, strict=True):
+        assert_is_classified(line, text)
+
+
+@pytest.mark.parametrize("kind", INPUTS)
+def test_predict_a_file_to_a_file(kind, made, command, by_text, tmp_path):
+    name, content, flags = INPUTS[kind]
+    (tmp_path / name).write_text(content, "utf-8")
+    output = tmp_path / "out.jsonl"
+    printed = command(
+        *("predict", f"--model={made.classifier}", f"--input={tmp_path / name}"),
+        *(f"--output={output}", *flags),
+    )
+    assert printed == ""
+    assert [json.loads(line) for line in output.read_text("utf-8").splitlines()] == by_text
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "out.jsonl"])
+
+
+def test_predict_standard_input(made, command, by_text):
+    stdin = "\n".join(TEXTS).encode()
+    printed = command("predict", f"--model={made.classifier}", "--input=-", stdin=stdin)
+    assert [json.loads(line) for line in printed.splitlines()] == by_text
+
+
+def test_predict_fills_masks(made, command):
+    text = "周末，[MASK]里坐满了[MASK]。"
+    printed = command("predict", f"--model={made.pretrained}", f"--text={text}")
+    line = json.loads(printed)
+    assert list(line) == ["text", "masks"]
+    assert line["text"] == text
+    assert len(line["masks"]) == 2
+    for fillings in line["masks"]:
+        assert [list(filling) for filling in fillings] == [["token", "probability"]] * 5
+        probabilities = [filling["probability"] for filling in fillings]
+        assert 0 < probabilities[-1] <= probabilities[0] < 1
+        assert probabilities == sorted(probabilities, reverse=True)
+        assert len({filling["token"] for filling in fillings}) == 5

@@ -1,0 +1,19 @@
+"""Before anything uses jax: eight CPU devices, strict ranks, checked shapes."""
+
+import hypothesis
+import jax
+from jaxtyping import install_import_hook
+
+jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Every annotation of the package, array shapes included, is checked in every call. An int
+# may stand for a float, as everywhere in Python's type system.
+install_import_hook(
+    "bert_jax", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
+)
+
+# The same examples on every run, and no time limit for one: compilation takes seconds.
+hypothesis.settings.register_profile("suite", deadline=None, derandomize=True, max_examples=60)
+hypothesis.settings.load_profile("suite")

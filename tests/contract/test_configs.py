@@ -1,0 +1,222 @@
+"""Every file under configs/ builds its dataclass, and its whole train step traces."""
+
+import dataclasses
+import functools
+import importlib
+import pkgutil
+
+import jax
+import numpy as np
+import pytest
+
+import configs
+from bert_jax.arrays import ClassifyBatch, PretrainBatch, Tokens
+from bert_jax.config import FinetuneConfig, MeshConfig, PrepareConfig, PretrainConfig, build
+from bert_jax.model.bert import ClassifyModel, PretrainModel
+from bert_jax.tasks import classify, pretrain
+from bert_jax.tasks.classifier import Classifier
+from bert_jax.training.optimizer import make_optimizer
+from bert_jax.training.sharding import batch_placer, make_mesh
+from bert_jax.training.state import TrainState, init_state
+from bert_jax.training.step import make_train_step
+
+NAMES = sorted(module.name for module in pkgutil.iter_modules(configs.__path__))
+STAGES = {"prepare": PrepareConfig, "pretrain": PretrainConfig, "finetune": FinetuneConfig}
+VARIANTS = ("", "tiny")
+BERT_VOCABULARY = 30_522
+INSTANCES = 3
+
+
+def named(stage):
+    return [name for name in NAMES if name.startswith(f"{stage}_")]
+
+
+def load(name, variant=""):
+    """The dataclass of a config file; what a user has to name is filled in."""
+    values = importlib.import_module(f"configs.{name}").get_config(variant)
+    if name.startswith("finetune_"):
+        values.init_from = "runs/base"
+    return build(STAGES[name.split("_")[0]], values)
+
+
+def pretrain_batch(rows, length, slots, vocab_size, seed=0):
+    rng = np.random.default_rng(seed)
+    return PretrainBatch(
+        tokens=Tokens(
+            ids=rng.integers(vocab_size, size=(rows, length), dtype=np.int32),
+            segments=rng.integers(2, size=(rows, length), dtype=np.int32),
+            positions=np.tile(np.arange(length, dtype=np.int32), (rows, 1)),
+            instances=rng.integers(1, INSTANCES + 1, size=(rows, length), dtype=np.int32),
+        ),
+        mask_positions=rng.integers(length, size=(rows, slots), dtype=np.int32),
+        mask_labels=rng.integers(vocab_size, size=(rows, slots), dtype=np.int32),
+        mask_weights=np.ones((rows, slots), np.float32),
+        cls_positions=rng.integers(length, size=(rows, INSTANCES), dtype=np.int32),
+        next_labels=rng.integers(2, size=(rows, INSTANCES), dtype=np.int32),
+        next_weights=np.ones((rows, INSTANCES), np.float32),
+    )
+
+
+def classify_batch(rows, length, vocab_size, seed=0):
+    tokens = pretrain_batch(rows, length, 1, vocab_size, seed).tokens
+    labels = np.random.default_rng(seed).integers(2, size=rows, dtype=np.int32)
+    return ClassifyBatch(tokens, labels, np.ones(rows, np.float32))
+
+
+def shapes(tree):
+    return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
+
+
+def trace(init_params, optimizer, schedule, objective, batch, **options):
+    """The state before and what one whole step makes of it, in shapes alone."""
+    mesh = make_mesh(MeshConfig(data=-1, fsdp=1, tensor=1))
+
+    def init(key):
+        params = init_params(key)
+        return TrainState(jax.numpy.int32(0), params, optimizer.init(params), key)
+
+    state = jax.eval_shape(init, jax.random.key(0))
+    step = make_train_step(objective, optimizer, schedule, mesh=mesh, **options)
+    after, metrics = jax.eval_shape(step, state, batch)
+    assert shapes(after) == shapes(state)
+    assert all(leaf.shape == () for leaf in jax.tree.leaves(metrics))
+    return after, metrics
+
+
+def test_every_file_belongs_to_a_stage():
+    assert {name.split("_")[0] for name in NAMES} == set(STAGES)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("name", NAMES)
+def test_builds(name, variant):
+    load(name, variant)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_docstring_gives_the_command(name):
+    stage = name.split("_")[0]
+    text = " ".join(importlib.import_module(f"configs.{name}").__doc__.split())
+    assert f"python -m bert_jax.{stage} --config=configs/{name}.py" in text
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_tiny_is_another_config(name):
+    assert load(name, "tiny") != load(name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_unknown_variant_is_refused(name):
+    with pytest.raises(ValueError, match="no variant 'enormous'"):
+        importlib.import_module(f"configs.{name}").get_config("enormous")
+
+
+@functools.cache  # most tiny variants are one and the same config
+def trace_pretraining(config):
+    vocab_size = config.model.vocab_size or BERT_VOCABULARY
+    model = dataclasses.replace(config.model, vocab_size=vocab_size)
+    optimizer, schedule = make_optimizer(config.optimizer, total_steps=config.steps)
+    batch = pretrain_batch(
+        config.batch_size, model.positions, config.masking.max_predictions, vocab_size
+    )
+    return trace(
+        lambda key: pretrain.init_params(model, key),
+        optimizer,
+        schedule,
+        pretrain.make_objective(PretrainModel(model)),
+        batch,
+        microbatches=config.microbatches,
+    )
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("name", named("pretrain"))
+def test_a_pretraining_step_traces(name, variant):
+    config = load(name, variant)
+    after, metrics = trace_pretraining(config)
+    table = after.params["encoder"]["embeddings"]["token"]
+    assert table.shape == (BERT_VOCABULARY, config.model.width)
+    assert set(metrics) == {
+        *("mlm_loss", "next_loss", "mlm_accuracy", "next_accuracy", "tokens"),
+        *("gradient_norm", "learning_rate"),
+    }
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("name", named("finetune"))
+def test_a_fine_tuning_step_traces(name, variant):
+    config = load(name, variant)
+    model = dataclasses.replace(config.model, vocab_size=BERT_VOCABULARY)
+    classifier = Classifier(model, 2)
+    optimizer, schedule = make_optimizer(config.optimizer, total_steps=100)
+    after, metrics = trace(
+        classifier.init_params,
+        optimizer,
+        schedule,
+        classify.make_objective(classifier.model),
+        classify_batch(config.batch_size, config.max_length, BERT_VOCABULARY),
+    )
+    assert after.params["classifier"]["dense"]["kernel"].shape == (model.width, 2)
+    assert set(metrics) == {"loss", "accuracy", "tokens", "gradient_norm", "learning_rate"}
+
+
+def test_base_to_the_number():
+    config = load("pretrain_base")
+    model, optimizer = config.model, config.optimizer
+    assert (model.layers, model.width, model.heads, model.feed_forward) == (12, 768, 12, 3072)
+    assert (model.positions, model.dropout, model.attention_dropout) == (512, 0.1, 0.1)
+    assert (config.batch_size, config.steps) == (256, 1_000_000)
+    assert (optimizer.learning_rate, optimizer.b1, optimizer.b2) == (5e-5, 0.9, 0.999)
+    assert optimizer.weight_decay == 0  # Adam, not AdamW
+    assert (config.masking.rate, config.masking.mask_share, config.masking.random_share) == (
+        *(0.15, 0.8, 0.1),
+    )
+
+
+def test_fine_tuning_defaults():
+    config = load("finetune_sentiment")
+    assert (config.optimizer.learning_rate, config.batch_size, config.epochs) == (2e-5, 32, 3)
+
+
+def run_three_steps(init_params, optimizer, schedule, objective, batches, mesh, **options):
+    state = init_state(init_params, optimizer, seed=0, prng="threefry2x32", mesh=mesh)
+    step = make_train_step(objective, optimizer, schedule, mesh=mesh, **options)
+    for batch in map(batch_placer(mesh), batches):
+        state, _ = step(state, batch)
+    assert int(state.step) == 3
+    return step
+
+
+@pytest.mark.parametrize("microbatches", [1, 2])
+def test_a_pretraining_step_compiles_once(microbatches):
+    config = load("pretrain_base", "tiny")
+    model = dataclasses.replace(config.model, vocab_size=64)
+    mesh = make_mesh(config.mesh)
+    optimizer, schedule = make_optimizer(config.optimizer, total_steps=3)
+    step = run_three_steps(
+        lambda key: pretrain.init_params(model, key),
+        optimizer,
+        schedule,
+        pretrain.make_objective(PretrainModel(model)),
+        [pretrain_batch(16, 16, 4, 64, seed) for seed in range(3)],
+        mesh,
+        microbatches=microbatches,
+    )
+    assert step._cache_size() == 1
+
+
+def test_a_fine_tuning_step_compiles_once():
+    config = load("finetune_sentiment", "tiny")
+    model = dataclasses.replace(config.model, vocab_size=64)
+    mesh = make_mesh(config.mesh)
+    optimizer, schedule = make_optimizer(config.optimizer, total_steps=3)
+    classifier = Classifier(model, 2)
+    step = run_three_steps(
+        classifier.init_params,
+        optimizer,
+        schedule,
+        classify.make_objective(ClassifyModel(model, 2)),
+        [classify_batch(16, 16, 64, seed) for seed in range(3)],
+        mesh,
+    )
+    assert step._cache_size() == 1

@@ -1,0 +1,89 @@
+"""A model that cannot learn one batch by heart has a fault somewhere."""
+
+import dataclasses
+import itertools
+
+import jax
+from integration import corpus
+
+from bert_jax.config import ModelConfig, OptimizerConfig, PretrainConfig, build
+from bert_jax.data import dataset
+from bert_jax.data.labelled import Example, encode_texts, make_batch
+from bert_jax.model.bert import PretrainModel
+from bert_jax.tasks import classify, pretrain
+from bert_jax.tasks.classifier import Classifier
+from bert_jax.text import tokenizer as tokenizers
+from bert_jax.training.metrics import divide
+from bert_jax.training.optimizer import make_optimizer
+from bert_jax.training.sharding import batch_placer, make_mesh
+from bert_jax.training.state import init_state
+from bert_jax.training.step import make_train_step
+
+OPTIMIZER = OptimizerConfig(
+    learning_rate=5e-3,
+    schedule="linear",
+    warmup_fraction=0.1,
+    b1=0.9,
+    b2=0.999,
+    epsilon=1e-8,
+    bias_correction=True,
+    weight_decay=0.01,
+    clip_norm=1.0,
+)
+
+
+def without_dropout(model: ModelConfig, vocab_size: int) -> ModelConfig:
+    return dataclasses.replace(model, vocab_size=vocab_size, dropout=0.0, attention_dropout=0.0)
+
+
+def learn_by_heart(init_params, objective, batch, mesh, steps):
+    """The metrics of the first and of the last of `steps` updates on the one batch."""
+    optimizer, schedule = make_optimizer(OPTIMIZER, total_steps=steps)
+    state = init_state(init_params, optimizer, seed=0, prng="threefry2x32", mesh=mesh)
+    step = make_train_step(objective, optimizer, schedule, mesh=mesh)
+    measured = []
+    for placed in map(batch_placer(mesh), itertools.repeat(batch, steps)):
+        state, means = step(state, placed)
+        measured.append(means)
+    return [divide(jax.device_get(means)) for means in (measured[0], measured[-1])]
+
+
+def test_one_pretraining_batch(data):
+    config = build(PretrainConfig, corpus.pretrain_config(data))
+    opened = pretrain.Data.open(config)
+    model = without_dropout(config.model, opened.tokenizer.vocab_size)
+    batch = opened.batches(config, dataset.TRAIN)[0]
+    assert batch.mask_weights.sum() > 30
+    assert 0 < (batch.next_labels * batch.next_weights).sum() < batch.next_weights.sum()
+    first, last = learn_by_heart(
+        lambda key: pretrain.init_params(model, key),
+        pretrain.make_objective(PretrainModel(model)),
+        batch,
+        make_mesh(config.mesh),
+        steps=160,
+    )
+    assert first["mlm_loss"] > 4
+    assert first["next_loss"] > 0.5
+    assert last["mlm_loss"] < 0.05
+    assert last["next_loss"] < 0.01
+    assert (last["mlm_accuracy"], last["next_accuracy"]) == (1, 1)
+
+
+def test_one_classification_batch(data):
+    config = build(PretrainConfig, corpus.pretrain_config(data))
+    tokenizer = tokenizers.load(data / "tokenizer")
+    texts = [text for text, _ in corpus.reviews(16)]
+    ids, _ = encode_texts(texts, tokenizer, max_length=32)
+    # Labels that no word tells: each text has to be learnt.
+    examples = [Example(row, number % 3) for number, row in enumerate(ids)]
+    classifier = Classifier(without_dropout(config.model, tokenizer.vocab_size), 3)
+    first, last = learn_by_heart(
+        classifier.init_params,
+        classify.make_objective(classifier.model),
+        make_batch(examples, 16, 32, tokenizer.special.pad),
+        make_mesh(config.mesh),
+        steps=80,
+    )
+    assert first["loss"] > 0.9
+    assert last["loss"] < 0.02
+    assert last["accuracy"] == 1

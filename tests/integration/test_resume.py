@@ -1,0 +1,266 @@
+"""A run that was interrupted, killed or continued ends as if it had run straight."""
+
+import json
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from integration import corpus
+
+from bert_jax.data import prepare
+from bert_jax.errors import InputError
+from bert_jax.tasks import classify, pretrain
+from bert_jax.training.checkpoint import Checkpoints, has_checkpoint
+from bert_jax.training.logging import RunLog, read_metrics
+from bert_jax.training.paths import map_paths
+
+TIMING = ("step_ms", "tokens_per_second", "data_wait_share")
+ROOT = Path(__file__).parents[2]
+
+
+class Interrupted(BaseException):
+    """As Ctrl-C would be."""
+
+
+def interrupt_at(monkeypatch, step):
+    """Ends the next run once it has shown the progress of `step`."""
+    show = RunLog.progress
+
+    def progress(self, now, shown):
+        show(self, now, shown)
+        if now == step:
+            raise Interrupted
+
+    monkeypatch.setattr(RunLog, "progress", progress)
+
+
+def first_steps(monkeypatch, task):
+    """A list that gets the step that each coming run of the task starts from."""
+    found = []
+    train = task.train
+
+    def spy(state, *args, **options):
+        found.append(int(state.step))
+        return train(state, *args, **options)
+
+    monkeypatch.setattr(task, "train", spy)
+    return found
+
+
+def points(workdir):
+    return [
+        {name: value for name, value in point.items() if name not in TIMING}
+        for point in read_metrics(workdir)
+    ]
+
+
+def newest(workdir):
+    """Every parameter of the newest checkpoint by path, and its step."""
+    found = {}
+    with Checkpoints(workdir) as checkpoints:
+        step = checkpoints.latest()
+        params = checkpoints.restore_params(step, checkpoints.param_shapes(step))
+    map_paths(lambda path, leaf: found.update({path: np.asarray(leaf)}), params)
+    return step, found
+
+
+def assert_same_run(workdir, straight):
+    assert points(workdir) == points(straight)
+    (step, params), (wanted_step, wanted) = newest(workdir), newest(straight)
+    assert step == wanted_step
+    assert params.keys() == wanted.keys()
+    for path, value in params.items():
+        np.testing.assert_array_equal(value, wanted[path], err_msg=path)
+
+
+def test_the_straight_run_logs_what_is_compared(pretrained):
+    logged = [(point["step"], point["split"]) for point in points(pretrained)]
+    assert logged == [
+        *((3, "train"), (4, "train"), (6, "train"), (6, "heldout")),
+        *((8, "train"), (9, "train"), (12, "train"), (12, "heldout")),
+    ]
+    losses = [point["mlm_loss"] for point in points(pretrained)]
+    assert len(set(losses)) == len(losses)
+
+
+@pytest.mark.parametrize(("stop", "start"), [(2, 0), (7, 4)])
+def test_pretraining_interrupted(stop, start, data, pretrained, tmp_path, monkeypatch):
+    # Before any checkpoint; after an evaluation that follows one and is done again.
+    config = corpus.pretrain_config(data)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, stop)
+        with pytest.raises(Interrupted):
+            pretrain.run(config, tmp_path)
+    starts = first_steps(monkeypatch, pretrain)
+    last = pretrain.run(config, tmp_path)
+    assert starts == [start]
+    assert_same_run(tmp_path, pretrained)
+    assert last["mlm_loss"] == points(pretrained)[-1]["mlm_loss"]
+
+
+KILLED_WHILE_SAVING = """
+    import json, os, signal, sys, time
+    import jax
+    jax.config.update("jax_num_cpu_devices", 8)
+    from bert_jax.tasks import pretrain
+    from bert_jax.training.checkpoint import Checkpoints, has_checkpoint
+    config, workdir = json.loads(sys.argv[1]), sys.argv[2]
+    save = Checkpoints.save
+
+    def killed(self, state, run, metrics):
+        # Step 4 must be on disk; step 8 is on its way when the end comes.
+        while int(state.step) == 8 and not has_checkpoint(workdir):
+            time.sleep(0.01)
+        save(self, state, run, metrics)
+        if int(state.step) == 8:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Checkpoints.save = killed
+    pretrain.run(config, workdir)
+"""
+
+
+def test_pretraining_killed_while_it_saves(data, pretrained, tmp_path, monkeypatch):
+    config = corpus.pretrain_config(data)
+    killed = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(KILLED_WHILE_SAVING), config.to_json(), tmp_path],
+        cwd=ROOT,
+        env={"PATH": "/usr/bin:/bin", "JAX_PLATFORMS": "cpu", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert killed.returncode == -9, killed.stderr
+    assert has_checkpoint(tmp_path)
+    # A killed process may leave half a line too.
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 8, "split": "tr')
+    starts = first_steps(monkeypatch, pretrain)
+    pretrain.run(config, tmp_path)
+    assert starts[0] in (4, 8)
+    assert_same_run(tmp_path, pretrained)
+
+
+def test_a_finished_pretraining_is_left_alone(data, pretrained, monkeypatch):
+    before = (pretrained / "metrics.jsonl").read_bytes()
+    starts = first_steps(monkeypatch, pretrain)
+    assert pretrain.run(corpus.pretrain_config(data), pretrained) == read_metrics(pretrained)[-1]
+    assert starts == [12]
+    assert (pretrained / "metrics.jsonl").read_bytes() == before
+
+
+@pytest.fixture(scope="module")
+def finetuned(pretrained, reviews_path, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("finetuned")
+    classify.run(corpus.finetune_config(reviews_path, pretrained), directory)
+    return directory
+
+
+def test_fine_tuning_interrupted_between_evaluations(
+    pretrained, reviews_path, finetuned, tmp_path, monkeypatch
+):
+    evaluations = [p["step"] for p in points(finetuned) if p["split"] == "validation"]
+    start = evaluations[2]  # in the middle of an epoch
+    stop = start + 2
+    assert stop < evaluations[3]
+    config = corpus.finetune_config(reviews_path, pretrained)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, stop)
+        with pytest.raises(Interrupted):
+            classify.run(config, tmp_path)
+    starts = first_steps(monkeypatch, classify)
+    best = classify.run(config, tmp_path)
+    assert starts == [start]
+    assert_same_run(tmp_path, finetuned)
+    assert best == classify.run(config, finetuned)
+
+
+def test_fine_tuning_goes_on_counting_towards_its_early_end(
+    pretrained, reviews_path, tmp_path, monkeypatch
+):
+    config = corpus.finetune_config(reviews_path, pretrained)
+    config.patience = 2
+    curve = iter([0.5, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4])
+    monkeypatch.setattr(classify, "score", lambda *_: {"accuracy": next(curve)})
+    with monkeypatch.context() as patch:
+        # The third evaluation is the first that is not better; the run ends a step after it.
+        save, saved = Checkpoints.save, []
+
+        def note(self, state, run, metrics):
+            save(self, state, run, metrics)
+            saved.append(int(state.step))
+            if len(saved) == 3:
+                interrupt_at(patch, saved[-1] + 1)
+
+        patch.setattr(Checkpoints, "save", note)
+        with pytest.raises(Interrupted):
+            classify.run(config, tmp_path)
+    starts = first_steps(monkeypatch, classify)
+    assert classify.run(config, tmp_path)["accuracy"] == 0.9
+    values = [p["accuracy"] for p in points(tmp_path) if p["split"] == "validation"]
+    assert values == [0.5, 0.9, 0.8, 0.7]
+    assert starts == [saved[-1]]
+    # A run that has ended early does not begin again.
+    assert classify.run(config, tmp_path)["accuracy"] == 0.9
+    assert next(curve) == 0.6
+    assert len(starts) == 1
+
+
+def copy_run(source, target):
+    shutil.copytree(source, target, dirs_exist_ok=True)
+    return target
+
+
+def test_other_rows_under_a_run_are_refused(documents_path, data, pretrained, tmp_path):
+    other = tmp_path / "other"
+    config = corpus.prepare_config(documents_path)
+    config.seed = 1
+    prepare.run(config, other)
+    workdir = copy_run(pretrained, tmp_path / "run")
+    saved = json.loads((workdir / "config.json").read_text())
+    (workdir / "config.json").write_text(json.dumps(saved | {"data": str(other)}))
+    with pytest.raises(InputError, match=r"rows of .*other are not those this run began with"):
+        pretrain.run(corpus.pretrain_config(other), workdir)
+
+
+@pytest.mark.parametrize(
+    ("section", "field", "value"),
+    [("optimizer", "learning_rate", 0.5), ("model", "dropout", 0.2), ("", "seed", 9)],
+)
+def test_another_config_in_a_workdir_is_refused(section, field, value, data, pretrained):
+    config = corpus.pretrain_config(data)
+    (config[section] if section else config)[field] = value
+    before = (pretrained / "config.json").read_bytes()
+    name = f"{section}.{field}" if section else field
+    with pytest.raises(InputError, match=rf"config\.{name}=.*{value}: use a new --workdir"):
+        pretrain.run(config, pretrained)
+    assert (pretrained / "config.json").read_bytes() == before
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(data, pretrained, tmp_path):
+    copy_run(pretrained / "checkpoints", tmp_path / "checkpoints")
+    config = corpus.pretrain_config(data)
+    config.model.feed_forward = 96
+    with pytest.raises(InputError) as caught:
+        pretrain.run(config, tmp_path)
+    path = "encoder/layer_0/feed_forward/intermediate/bias is 64 there and 96 here"
+    assert f"is of another architecture: {path};" in str(caught.value)
+
+
+def test_a_damaged_checkpoint_is_named(data, pretrained, tmp_path):
+    workdir = copy_run(pretrained, tmp_path)
+    for path in (workdir / "checkpoints" / "12").rglob("*"):
+        if path.is_file() and path.parts[-1] != "_CHECKPOINT_METADATA":
+            path.write_bytes(b"")
+    with pytest.raises(InputError, match=r"checkpoints/12 cannot be read .*delete that directory"):
+        pretrain.run(corpus.pretrain_config(data), workdir)
+
+
+def test_eight_devices_are_here():
+    # The kill test compares with a subprocess of eight devices.
+    assert jax.device_count() == 8

@@ -1,0 +1,246 @@
+"""Sentence pairs against a plain transcription of create_pretraining_data.py, and exactly."""
+
+import collections
+import math
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bert_jax.data.pairs import document_instances, truncate_pair
+
+# Bounds are this many standard errors wide; the seeds are fixed, so nothing flickers.
+SIGMAS = 4.5
+
+sentence_lengths = st.lists(st.integers(1, 9), min_size=1, max_size=12)
+corpora = st.lists(sentence_lengths, min_size=1, max_size=5)
+
+
+def number_tokens(lengths):
+    """A corpus in which every token is another number, so that each can be traced."""
+    numbers = iter(range(10**6))
+    return [[[next(numbers) for _ in range(n)] for n in document] for document in lengths]
+
+
+def flatten(sentences):
+    return [token for sentence in sentences for token in sentence]
+
+
+def instances_of(documents, index=0, *, length=128, short_probability=0.0, seed=0):
+    rng = np.random.default_rng(seed)
+    return list(
+        document_instances(
+            documents, index, length=length, short_probability=short_probability, rng=rng
+        )
+    )
+
+
+def contains_run(tokens, run):
+    return any(tokens[i : i + len(run)] == list(run) for i in range(len(tokens) - len(run) + 1))
+
+
+def slow_instances(documents, index, length, short_probability, rng):
+    """The original's algorithm, sentence by sentence, with Python's generator."""
+    longest = length - 3
+    target = rng.randint(2, longest) if rng.random() < short_probability else longest
+    waiting = list(documents[index])
+    found = []
+    while waiting:
+        chunk = [waiting.pop(0)]
+        while waiting and sum(map(len, chunk)) < target:
+            chunk.append(waiting.pop(0))
+        of_a = rng.randint(1, len(chunk) - 1) if len(chunk) > 1 else 1
+        a, left = flatten(chunk[:of_a]), chunk[of_a:]
+        is_random = not left or rng.random() < 0.5
+        if is_random:
+            waiting = left + waiting
+            other = rng.randrange(len(documents))
+            for _ in range(9):
+                if other != index:
+                    break
+                other = rng.randrange(len(documents))
+            sentence = rng.randrange(len(documents[other]))
+            b = list(documents[other][sentence])
+            while len(b) < target - len(a) and sentence + 1 < len(documents[other]):
+                sentence += 1
+                b += documents[other][sentence]
+        else:
+            b = flatten(left)
+        while len(a) + len(b) > longest:
+            longer = a if len(a) > len(b) else b
+            longer.pop(0 if rng.random() < 0.5 else -1)
+        found.append((tuple(a), tuple(b), is_random))
+    return found
+
+
+def test_statistics_agree_with_the_original_algorithm():
+    shape = random.Random(1)
+    documents = number_tokens(
+        [[shape.randint(1, 20) for _ in range(shape.randint(1, 14))] for _ in range(60)]
+    )
+
+    def statistics(found):
+        """Sums over one pass of one document: passes are independent, instances are not."""
+        return [
+            len(found),
+            sum(is_random for _, _, is_random in found),
+            sum(len(a) for a, _, _ in found),
+            sum(len(b) for _, b, _ in found),
+            sum(len(b) for _, b, is_random in found if is_random),
+            sum((len(a) + len(b)) ** 2 for a, b, _ in found),
+            sum(len(a) + len(b) == 40 - 3 for a, b, _ in found),
+        ]
+
+    rng, slow_rng = np.random.default_rng(2), random.Random(3)
+    ours, theirs = [], []
+    for _ in range(100):
+        for index in range(len(documents)):
+            found = document_instances(documents, index, length=40, short_probability=0.3, rng=rng)
+            ours.append(statistics(list(found)))
+            theirs.append(statistics(slow_instances(documents, index, 40, 0.3, slow_rng)))
+    ours, theirs = np.array(ours, float), np.array(theirs, float)
+    error = np.sqrt((ours.var(0) + theirs.var(0)) / len(ours))
+    assert (np.abs(ours.mean(0) - theirs.mean(0)) < SIGMAS * error).all()
+
+
+def test_every_outcome_is_as_likely_as_in_the_original():
+    documents = number_tokens([[2, 1, 3], [2, 2], [1]])
+    runs = 20_000
+    rng, slow_rng = np.random.default_rng(4), random.Random(5)
+    ours, theirs = collections.Counter(), collections.Counter()
+    for _ in range(runs):
+        found = document_instances(documents, 0, length=8, short_probability=0.2, rng=rng)
+        ours[tuple((tuple(a), tuple(b), bool(r)) for a, b, r in found)] += 1
+        theirs[tuple(slow_instances(documents, 0, 8, 0.2, slow_rng))] += 1
+    assert len(theirs) > 50
+    for outcome in ours | theirs:
+        error = math.sqrt(ours[outcome] + theirs[outcome])
+        assert abs(ours[outcome] - theirs[outcome]) <= SIGMAS * max(error, 1), outcome
+
+
+@given(corpora, st.integers(0, 2**32))
+def test_the_unused_rest_is_put_back_and_every_sentence_used_once(lengths, seed):
+    documents = number_tokens(lengths)
+    # Nothing reaches the length, so nothing is cut.
+    found = instances_of(documents, length=1000, seed=seed)
+    used = flatten(a + ([] if is_random else b) for a, b, is_random in found)
+    assert used == flatten(documents[0])
+
+
+@given(st.integers(1, 60), st.integers(8, 30), st.integers(0, 2**32))
+def test_chunks_end_at_the_target_and_nothing_is_lost_between_them(sentences, length, seed):
+    # Sentences of one token meet the target exactly, so nothing is cut here either.
+    documents = number_tokens([[1] * sentences, [1] * 500])
+    found = instances_of(documents, length=length, short_probability=0.5, seed=seed)
+    used = flatten(a + ([] if is_random else b) for a, b, is_random in found)
+    assert used == flatten(documents[0])
+    whole = [len(a) + len(b) for a, b, is_random in found[:-1] if not is_random]
+    assert len(set(whole)) <= 1  # one target a document
+
+
+@given(corpora, st.integers(8, 24), st.integers(0, 2**32))
+def test_segments_are_runs_of_one_document_and_fit(lengths, length, seed):
+    documents = number_tokens(lengths)
+    texts = [flatten(document) for document in documents]
+    for a, b, is_random in instances_of(documents, length=length, short_probability=0.5, seed=seed):
+        assert a
+        assert b
+        assert len(a) + len(b) <= length - 3
+        assert contains_run(texts[0], a)
+        if is_random:
+            assert any(contains_run(text, b) for text in texts)
+        else:
+            assert contains_run(texts[0], b)
+            assert a[-1] < b[0]
+
+
+def test_a_document_of_one_sentence_is_always_random_next():
+    documents = number_tokens([[5], [3, 3], [4]])
+    for seed in range(200):
+        (instance,) = instances_of(documents, seed=seed)
+        assert instance.is_random_next
+        assert list(instance.a) == documents[0][0]
+
+
+def test_random_next_is_half_of_the_chunks_of_several_sentences():
+    documents = number_tokens([[1] * 2, [1] * 50])
+    runs = 4000
+    # Both sentences make the first chunk.
+    share = np.mean([instances_of(documents, seed=seed)[0].is_random_next for seed in range(runs)])
+    assert abs(share - 0.5) < SIGMAS * math.sqrt(0.25 / runs)
+
+
+def test_random_next_comes_from_another_document_and_all_of_them():
+    documents = number_tokens([[2] * 6] + [[2] * 3] * 20)
+    owner = {t: i for i, document in enumerate(documents) for t in flatten(document)}
+    starts = collections.Counter()
+    for seed in range(1500):
+        for _, b, is_random in instances_of(documents, length=12, seed=seed):
+            if is_random:
+                assert len({owner[token] for token in b}) == 1
+                starts[owner[b[0]]] += 1
+    # Ten draws of 21 documents all fall on the first once in 10^13 times.
+    assert set(starts) == set(range(1, 21))
+
+
+def test_random_next_of_a_corpus_of_one_document_keeps_its_label():
+    documents = number_tokens([[3]])
+    (instance,) = instances_of(documents)
+    assert instance.is_random_next
+    assert list(instance.b) == documents[0][0]
+
+
+def test_short_targets_have_the_stated_share_and_are_uniform():
+    length, share, runs = 23, 0.3, 6000
+    longest = length - 3
+    documents = number_tokens([[1] * 100])
+    totals = collections.Counter()
+    for seed in range(runs):
+        # A chunk of sentences of one token is as long as the target.
+        found = instances_of(documents, length=length, short_probability=share, seed=seed)
+        whole = {len(a) + len(b) for a, b, is_random in found[:-1] if not is_random}
+        if whole:
+            (total,) = whole
+            totals[total] += 1
+    counted = totals.total()
+    assert counted > 0.9 * runs
+    assert set(totals) == set(range(2, longest + 1))
+    for target in range(2, longest):
+        expected = share / (longest - 1)
+        error = math.sqrt(expected * (1 - expected) / counted)
+        assert abs(totals[target] / counted - expected) < SIGMAS * error, target
+
+
+@given(st.integers(1, 30), st.integers(1, 30), st.integers(2, 40), st.integers(0, 2**32))
+def test_truncation_takes_from_the_longer_side_and_from_b_on_a_tie(len_a, len_b, longest, seed):
+    a, b = list(range(len_a)), list(range(100, 100 + len_b))
+    short_a, short_b = truncate_pair(a, b, longest, np.random.default_rng(seed))
+    while len_a + len_b > longest:
+        if len_a > len_b:
+            len_a -= 1
+        else:
+            len_b -= 1
+    assert (len(short_a), len(short_b)) == (len_a, len_b)
+    assert contains_run(a, short_a)
+    assert contains_run(b, short_b)
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_truncation_takes_from_front_and_back_alike(side):
+    drops, runs = 10, 1000
+    pair = [[0], [0]]
+    pair[side] = list(range(50))
+    rng = np.random.default_rng(6)
+    from_front = [truncate_pair(*pair, 51 - drops, rng)[side][0] for _ in range(runs)]
+    assert abs(np.mean(from_front) - drops / 2) < SIGMAS * math.sqrt(drops / 4 / runs)
+    # Every single token is drawn for: the number is binomial, not all or nothing.
+    assert np.var(from_front) == pytest.approx(drops / 4, rel=0.25)
+
+
+def test_the_pairs_are_a_pure_function_of_the_generator():
+    documents = number_tokens([[3, 4, 2, 5, 1] * 4, [2, 2, 6] * 5])
+    once = instances_of(documents, length=16, short_probability=0.5, seed=7)
+    assert instances_of(documents, length=16, short_probability=0.5, seed=7) == once
+    assert instances_of(documents, length=16, short_probability=0.5, seed=8) != once
