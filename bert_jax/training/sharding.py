@@ -79,11 +79,12 @@ def tree_shardings(tree: PyTree, mesh: Mesh) -> PyTree:
         for pattern, axes in RULES:
             if re.search(pattern, path) and len(axes) == len(leaf.shape):
                 fits = [
-                    axis if axis and size % mesh.shape[axis] == 0 else None
+                    axis if axis and mesh.shape[axis] > 1 and size % mesh.shape[axis] == 0 else None
                     for axis, size in zip(axes, leaf.shape, strict=True)
                 ]
-                # jit hands its results back without trailing Nones; a sharding that is the
-                # same but written otherwise would compile the step a second time.
+                # jit hands its results back without axes of one device and without trailing
+                # Nones; a sharding that is the same but written otherwise would compile the
+                # step a second time.
                 while fits and fits[-1] is None:
                     fits.pop()
                 return NamedSharding(mesh, PartitionSpec(*fits))

@@ -151,12 +151,12 @@ def test_every_parameter_lies_where_the_table_says():
     assert found == {p: SPLIT.get(p, (None,) * len(shape)) for p, shape in PRETRAIN.items()}
 
 
-def test_an_axis_that_does_not_divide_is_left_out():
+def test_an_axis_that_does_not_divide_or_has_one_device_is_left_out():
     found = axes_of(make_mesh(MeshConfig(data=1, fsdp=1, tensor=8)))
     # 4 heads and 100 pieces over 8 devices do not go; 64 hidden features do.
-    assert found["encoder/layer_0/attention/query/kernel"] == ("fsdp", None, None)
-    assert found["encoder/embeddings/token"] == (None, "fsdp")
-    assert found["encoder/layer_0/feed_forward/intermediate/kernel"] == ("fsdp", "tensor")
+    assert found["encoder/layer_0/attention/query/kernel"] == (None, None, None)
+    assert found["encoder/embeddings/token"] == (None, None)
+    assert found["encoder/layer_0/feed_forward/intermediate/kernel"] == (None, "tensor")
 
 
 @pytest.mark.parametrize(("pattern", "axes"), RULES)

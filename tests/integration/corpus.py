@@ -71,12 +71,12 @@ def _fill(template: str, rng: random.Random) -> str:
 
 
 def prepare_config(*sources: Path) -> ConfigDict:
-    """Rows of 32 tokens, 300 pieces, a tenth of the documents held out."""
+    """Rows of 32 tokens, up to 500 pieces, a tenth of the documents held out."""
     config = prepare_zh.get_config("tiny")
     config.sources = tuple(map(str, sources))
     config.max_documents = 0
     config.heldout_fraction = 0.1
-    config.tokenizer.vocab_size = 300
+    config.tokenizer.vocab_size = 500
     config.instances.length = 32
     config.workers = 1
     return config

@@ -1,11 +1,13 @@
 """What fine-tuning starts from, keeps still, and leaves behind."""
 
+import itertools
 import re
 
 import numpy as np
 import pytest
 from integration import corpus
 
+from bert_jax.config import FinetuneConfig, build
 from bert_jax.tasks import classify, saved_model
 from bert_jax.training.checkpoint import Checkpoints
 from bert_jax.training.logging import read_metrics
@@ -136,8 +138,10 @@ def test_stops_when_the_curve_turns_and_keeps_the_best(
 def test_patience_zero_goes_to_the_end(pretrained, reviews_path, tmp_path, monkeypatch):
     config = corpus.finetune_config(reviews_path, pretrained)
     config.patience = 0
-    values = iter([0.9, 0.8, 0.7, 0.6, 0.5, 0.4])
+    values = itertools.count(0.9, -0.1)
     monkeypatch.setattr(classify, "score", lambda *_: {"accuracy": next(values)})
     classify.run(config, tmp_path)
     steps = [p["step"] for p in read_metrics(tmp_path) if p["split"] == "validation"]
-    assert len(steps) == 6  # two an epoch, three epochs
+    train = classify.read_splits(build(FinetuneConfig, config).data)["train"]
+    assert steps[-1] == 3 * -(-len(train) // 16)  # three epochs of batches of 16
+    assert len(steps) >= 6  # two an epoch

@@ -82,7 +82,7 @@ def test_one_classification_batch(data):
         classify.make_objective(classifier.model),
         make_batch(examples, 16, 32, tokenizer.special.pad),
         make_mesh(config.mesh),
-        steps=80,
+        steps=120,
     )
     assert first["loss"] > 0.9
     assert last["loss"] < 0.02

@@ -3,6 +3,9 @@
 import collections
 import json
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from integration import corpus
 from bert_jax.data import prepare
 from bert_jax.text import tokenizer as tokenizers
 
+ROOT = Path(__file__).parents[2]
 NUMBER = re.compile(r"第(\d+)篇")
 
 
@@ -47,10 +51,19 @@ def contents(directory):
     return files, manifest
 
 
-def test_the_same_bytes_whatever_the_number_of_workers(documents_path, data, tmp_path):
+IN_A_PROCESS = """
+import json, sys
+from bert_jax.data import prepare
+prepare.run(json.loads(sys.argv[1]), sys.argv[2])
+"""
+
+
+def test_the_same_bytes_in_any_process_with_any_number_of_workers(documents_path, data, tmp_path):
     config = corpus.prepare_config(documents_path)
     config.workers = 2
-    prepare.run(config, tmp_path)
+    subprocess.run(
+        [sys.executable, "-c", IN_A_PROCESS, config.to_json(), tmp_path], cwd=ROOT, check=True
+    )
     (files, manifest), (wanted_files, wanted_manifest) = contents(tmp_path), contents(data)
     assert set(files) == {
         *("dataset_info.json", "features.json", "token_counts.npy"),

@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from numerics import numpy_bert
 
 from bert_jax.arrays import PretrainBatch, Tokens
 from bert_jax.config import ModelConfig
 from bert_jax.model.bert import ClassifyModel, PretrainModel
 from bert_jax.model.layers import activation
 from bert_jax.tasks.pretrain import init_params, make_objective
-from tests.numerics import numpy_bert
 
 CONFIG = ModelConfig(
     vocab_size=40,
