@@ -10,7 +10,7 @@ from bert_jax.errors import InputError
 from bert_jax.text.labelled import LabelledText
 from bert_jax.text.tokenizer import Tokenizer
 
-SMALLEST_BUCKET = 32
+SMALLEST_BUCKET = 16
 # Batches are cut from runs of this many batches sorted by length: long enough for little
 # padding, short enough that the order of an epoch stays random.
 BATCHES_SORTED_TOGETHER = 32
