@@ -30,7 +30,7 @@ quickstart-tiny: $(VENV)/installed
 	$(RUN) -m launch.quickstart --workdir=runs/quickstart-tiny --variant=tiny
 
 test: $(VENV)/installed-dev
-	$(RUN) -m pytest
+	$(RUN) -m pytest $(ARGS)
 
 lint: $(VENV)/installed-dev
 	$(RUN) -m ruff check .

@@ -20,13 +20,17 @@ def main(run: Callable[[Values, str], Any]) -> None:
     workdir = flags.DEFINE_string("workdir", None, "Where the results go.")
     flags.mark_flags_as_required(["config", "workdir"])
 
-    def action() -> None:
-        path = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")[0]
-        if not Path(path).is_file():
-            raise InputError(f"--config={path} is no file: name one, such as those in configs/.")
-        run(config.value, workdir.value)
+    guard(lambda: run(_load(config), workdir.value))
 
-    guard(action)
+
+def _load(config: Any) -> Values:
+    path = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")[0]
+    if not Path(path).is_file():
+        raise InputError(f"--config={path} is no file: name one, such as those in configs/.")
+    try:
+        return config.value
+    except Exception as error:  # the file is code and may raise anything
+        raise InputError(f"--config={path} cannot be loaded: {_sentence(error)}") from error
 
 
 def guard(action: Callable[[], Any]) -> None:
@@ -51,7 +55,7 @@ def stop(message: str) -> None:
 def _parse(argv: list[str]) -> list[str]:
     try:
         left = flags.FLAGS(argv)
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+    except Exception as error:  # a config file is code and may raise anything
         stop(_sentence(error))
     if left[1:]:
         stop(f"{left[1]!r} is not a flag: write --name=value.")

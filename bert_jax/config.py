@@ -155,6 +155,8 @@ class OptimizerConfig:
         _one_of(self, "schedule", ("original", "linear", "cosine", "constant"))
         for name in ("warmup_fraction", "b1", "b2"):
             _share(self, name)
+        if max(self.b1, self.b2) == 1:
+            raise InputError("config.optimizer.b1 and config.optimizer.b2 must be less than 1.")
         for name in ("learning_rate", "epsilon", "weight_decay", "clip_norm"):
             _at_least(self, name, 0)
 
@@ -198,6 +200,11 @@ class PretrainConfig:
         _at_least(self, "keep", 1)
         _at_least(self, "eval_batches", 0)
         _divides(self, "microbatches", "batch_size")
+        if self.model.segment_types < 2:
+            raise InputError(
+                f"config.model.segment_types={self.model.segment_types} is too small:"
+                " pairs have two segments."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,6 +258,11 @@ class FinetuneConfig:
             raise InputError(
                 "config.tokenizer is empty and config.init_from is none:"
                 " name a tokenizer directory or vocab.txt."
+            )
+        if self.init_from != "none" and self.tokenizer:
+            raise InputError(
+                "config.tokenizer is set, but the tokenizer is that of config.init_from:"
+                " leave it empty, or set config.init_from=none."
             )
 
 

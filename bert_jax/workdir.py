@@ -26,18 +26,20 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def open_workdir(workdir: str | Path, config: Any, *, may_change: tuple[str, ...] = ()) -> Path:
+def open_workdir(
+    workdir: str | Path, config: Any, *, is_begun: bool, may_change: tuple[str, ...] = ()
+) -> Path:
     """Makes the directory and leaves the resolved config in it.
 
-    A directory that already holds another config is refused, naming the first field that
-    differs: results of two configs must not mix. Fields named in `may_change`
-    ("section.field") may differ.
+    A directory that holds results (`is_begun`) of another config is refused, naming the
+    first field that differs: results of two configs must not mix. Fields named in
+    `may_change` ("section.field") may differ.
     """
     directory = Path(workdir).absolute()
     try:
         directory.mkdir(parents=True, exist_ok=True)
         resolved = json.loads(json.dumps(dataclasses.asdict(config)))
-        if (directory / CONFIG).exists():
+        if is_begun:
             _refuse_changes(directory, resolved, may_change)
         write_json(directory / CONFIG, resolved)
     except OSError as error:

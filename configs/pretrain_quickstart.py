@@ -20,6 +20,7 @@ def get_config(arg: str = "") -> ConfigDict:
     if arg:
         return config
     config.model.update(
+        positions=128,
         width=128,
         layers=2,
         heads=2,

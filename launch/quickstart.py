@@ -53,20 +53,16 @@ def quickstart(root: Path, variant: str) -> None:
     configs["scratch"].update(init_from="none", tokenizer=str(data / wd.TOKENIZER))
 
     stages = Stages(variant)
-    stages.run("prepare", prepare.run, configs["prepare"], data)
-    held_out = stages.run(
-        "pretrain", pretrain.run, configs["pretrain"], pretrained, "data", configs["pretrain"].data
-    )
-    stages.run("finetune", classify.run, configs["finetune"], tuned, "init_from", str(pretrained))
-    stages.run("finetune", classify.run, configs["scratch"], scratch, "init_from", "none")
+    manifest = stages.run("prepare", prepare.run, configs["prepare"], data)
+    held_out = stages.run("pretrain", pretrain.run, configs["pretrain"], pretrained, "data")
+    stages.run("finetune", classify.run, configs["finetune"], tuned, "init_from")
+    stages.run("finetune", classify.run, configs["scratch"], scratch, "init_from", "tokenizer")
     ours = stages.run("evaluate", evaluate.run, configs["finetune"], tuned)
     fresh = stages.run("evaluate", evaluate.run, configs["scratch"], scratch)
-    rows = classify.read_splits(
-        build(LabelledDataConfig, configs["finetune"].data, "config.data")
-    )
+    rows = classify.read_splits(build(LabelledDataConfig, configs["finetune"].data, "config.data"))
     rival = character_ngram_accuracy(rows["train"], rows["test"])
     _predict(tuned, pretrained)
-    _table(root, stages.seconds, held_out, ours, fresh, rival)
+    _table(root, stages.seconds, manifest, held_out, ours, fresh, rival)
 
 
 class Stages:
@@ -82,14 +78,13 @@ class Stages:
         run: Callable[..., Any],
         config: Any,
         workdir: Path,
-        field: str = "",
-        value: str = "",
+        *fields: str,
     ) -> Any:
-        """One stage; `field` is the override that the printed command names."""
+        """One stage; `fields` are those that its command has to set."""
         stage = "finetune" if name == "evaluate" else name
         command = f"python -m bert_jax.{name} --config=configs/{stage}_quickstart.py{self._suffix}"
-        override = f" --config.{field}={value}" if field else ""
-        print(f"\n$ {command} --workdir={workdir}{override}", flush=True)
+        overrides = "".join(f" --config.{field}={config[field]}" for field in fields)
+        print(f"\n$ {command} --workdir={workdir}{overrides}", flush=True)
         started = time.monotonic()
         result = run(config, workdir)
         self.seconds[f"{name} {workdir.name}"] = time.monotonic() - started
@@ -104,26 +99,29 @@ def _predict(tuned: Path, pretrained: Path) -> None:
         print(f"  {line['text']}  ->  {line['label']}  ({shown})")
     print(f"\n$ python -m bert_jax.predict --model={pretrained} --text={MASKED}")
     for line in Predictor(saved_model.load(pretrained))([(MASKED, MASKED)]):
-        for slot in line["masks"]:
-            fillings = "  ".join(f"{f['token']} {f['probability']:.3f}" for f in slot)
-            print(f"  {line['text']}  ->  {fillings}")
+        fillings = "  ".join(f"{f['token']} {f['probability']:.3f}" for f in line["masks"])
+        print(f"  {line['text']}  ->  {fillings}")
 
 
 def _table(
     root: Path,
     seconds: dict[str, float],
+    manifest: dict[str, Any],
     held_out: dict[str, Any],
     ours: dict[str, Any],
     fresh: dict[str, Any],
     rival: float,
 ) -> None:
     below = held_out["unigram_loss"] - held_out["mlm_loss"]
+    rows = manifest["splits"]["heldout"]
+    random_next = rows["random_next"] / rows["instances"]
     error = (ours["accuracy"] * (1 - ours["accuracy"]) / ours["rows"]) ** 0.5
     lines = (
         ("held-out masked cross-entropy", f"{held_out['mlm_loss']:.3f} nats"),
         ("  unigram, same tokens", f"{held_out['unigram_loss']:.3f} nats ({below:.3f} above)"),
         ("held-out masked accuracy", f"{held_out['mlm_accuracy']:.1%}"),
         ("held-out next-sentence accuracy", f"{held_out['next_accuracy']:.1%}"),
+        ("  always saying random", f"{random_next:.1%}"),
         ("test accuracy", f"{ours['accuracy']:.1%} (one standard error {error:.1%})"),
         ("  macro F1", f"{ours['macro_f1']:.1%}"),
         ("  without pretraining", f"{fresh['accuracy']:.1%}"),
@@ -136,6 +134,7 @@ def _table(
     print("-" * 78)
     for name, spent in seconds.items():
         print(f"{name:40}{spent:6.0f} s")
+    print(f"{'all stages':40}{sum(seconds.values()):6.0f} s")
     print("-" * 78)
     for name, path in (
         ("dataset and vocabulary", "data"),

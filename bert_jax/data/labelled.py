@@ -73,7 +73,9 @@ def epoch_batches(
     """
     rng = np.random.default_rng([seed, epoch])
     order = rng.permutation(len(examples))
-    window = batch_size * BATCHES_SORTED_TOGETHER
+    # Never a large part of the epoch, or every epoch would sort into the same batches.
+    together = min(BATCHES_SORTED_TOGETHER, max(len(order) // batch_size // 8, 1))
+    window = batch_size * together
     batches: list[np.ndarray] = []
     for start in range(0, len(order), window):
         part = order[start : start + window]

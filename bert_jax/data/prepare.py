@@ -33,6 +33,7 @@ from bert_jax.text.sentences import split_sentences
 from bert_jax.text.tokenizer import Tokenizer
 
 TOKEN_COUNTS = "token_counts.npy"
+FEW_DOCUMENTS = 100  # in a shard: below this, random next segments repeat
 _BLOCKS = ".blocks"  # documents on their way to a shard; gone at the end
 
 
@@ -75,9 +76,12 @@ def run(config: Values, workdir: str | Path) -> dict[str, Any]:
     A finished preparation with the same config is returned as it is.
     """
     config = build(PrepareConfig, config)
-    directory = wd.open_workdir(workdir, config, may_change=("workers",))
-    if (directory / dataset.MANIFEST).exists():
-        return dataset.read_manifest(directory)
+    is_done = (Path(workdir) / dataset.MANIFEST).exists()
+    directory = wd.open_workdir(workdir, config, is_begun=is_done, may_change=("workers",))
+    if is_done:
+        manifest = dataset.read_manifest(directory)
+        _check_sources(manifest, directory)
+        return manifest
     started = time.monotonic()
     blocks_dir = directory / _BLOCKS
     shutil.rmtree(blocks_dir, ignore_errors=True)
@@ -93,12 +97,27 @@ def run(config: Values, workdir: str | Path) -> dict[str, Any]:
     np.save(directory / TOKEN_COUNTS, token_counts)
     splits: dict[str, list[tuple[int, int]]] = {}
     for block, count in zip(blocks, counts, strict=True):
-        splits.setdefault(block.split, []).append((count.rows, count.record_bytes))
+        if count.rows or block.split == dataset.TRAIN:
+            splits.setdefault(block.split, []).append((count.rows, count.record_bytes))
+    if not sum(rows for rows, _ in splits[dataset.TRAIN]):
+        raise InputError(
+            "config.sources hold no sentence for training: every document is blank or made of"
+            " control characters."
+        )
     dataset.write_metadata(directory, splits)
     manifest = _manifest(config, tokenizer, documents, blocks, counts, directory)
     wd.write_json(directory / dataset.MANIFEST, manifest)
     _report(manifest, seconds=time.monotonic() - started)
     return manifest
+
+
+def _check_sources(manifest: dict[str, Any], directory: Path) -> None:
+    for source in manifest["sources"]:
+        if describe_source(source["source"])["files"] != source["files"]:
+            raise InputError(
+                f"{source['source']} has changed since {directory} was prepared from it:"
+                " use a new --workdir, or delete this one."
+            )
 
 
 def _deal_documents(config: PrepareConfig, blocks_dir: Path) -> dict[str, int]:
@@ -284,6 +303,8 @@ def _manifest(
             if name != "most_instances"
         }
         totals[split]["shards"] = len(of_split)
+        if not totals[split]["rows"]:
+            del totals[split]
     shards = [dataset.shard_path(directory, b.split, b.shard, b.shards) for b in blocks]
     return {
         "sources": [
@@ -295,7 +316,8 @@ def _manifest(
         "vocab_size": tokenizer.vocab_size,
         "tokenizer": tokenizer.fingerprint,
         "shards": {path.name: _sha256(path) for path in shards},
-        "config": wd.read_config(directory),
+        # Without what the result does not depend on.
+        "config": {k: v for k, v in wd.read_config(directory).items() if k != "workers"},
     }
 
 
@@ -314,5 +336,11 @@ def _report(manifest: dict[str, Any], *, seconds: float) -> None:
             f" {total['instances']:,} instances"
             f" ({total['random_next'] / max(total['instances'], 1):.1%} random next)"
             f" in {total['rows']:,} rows of {manifest['length']}, {filled:.1%} filled"
+        )
+    train = manifest["splits"][dataset.TRAIN]
+    if train["documents"] < FEW_DOCUMENTS * train["shards"]:
+        print(
+            f"note: a shard holds {train['documents'] / train['shards']:.0f} documents, and a"
+            " random next segment comes from its own shard: lower config.shards."
         )
     print(f"prepared in {seconds:.0f} s")

@@ -39,8 +39,13 @@ class MlmHead(nn.Module):
         x = activation(config)(dense(config, config.width, name="dense")(x))
         x = layer_norm(config, name="norm")(x)
         bias = self.param("bias", nn.initializers.zeros, (config.vocab_size,), jnp.float32)
-        logits = jnp.einsum("BPD,VD->BPV", x, token_table.astype(x.dtype))
-        return logits.astype(jnp.float32) + bias[None, None]
+        logits = jnp.einsum(
+            "BPD,VD->BPV",
+            x,
+            token_table.astype(x.dtype),
+            preferred_element_type=jnp.float32,  # rounded logits tie, and the loss sees it
+        )
+        return logits + bias[None, None]
 
 
 class ClassHead(nn.Module):
@@ -55,5 +60,4 @@ class ClassHead(nn.Module):
         self, pooled: Float[Array, "B S D"], *, deterministic: bool
     ) -> Float[Array, "B S C"]:
         pooled = Dropout(self.dropout, name="dropout")(pooled, deterministic=deterministic)
-        logits = dense(self.config, self.classes, name="dense")(pooled)
-        return logits.astype(jnp.float32)
+        return dense(self.config, self.classes, dtype="float32", name="dense")(pooled)

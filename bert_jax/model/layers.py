@@ -15,12 +15,14 @@ def weight_init(config: ModelConfig) -> nn.initializers.Initializer:
     return nn.initializers.truncated_normal(config.init_stddev)
 
 
-def dense(config: ModelConfig, features: int | tuple[int, ...], *, name: str, axis=-1):
-    """A matrix product in the compute dtype plus a bias that starts at zero."""
+def dense(
+    config: ModelConfig, features: int | tuple[int, ...], *, name: str, axis=-1, dtype: str = ""
+):
+    """A matrix product in `dtype` ("" = the compute dtype) plus a bias that starts at zero."""
     return nn.DenseGeneral(
         features,
         axis=axis,
-        dtype=jnp.dtype(config.compute_dtype),
+        dtype=jnp.dtype(dtype or config.compute_dtype),
         param_dtype=jnp.float32,
         kernel_init=weight_init(config),
         bias_init=nn.initializers.zeros,

@@ -1,6 +1,9 @@
 """Fine-tuning a classifier of single texts: sentiment, topics."""
 
 import dataclasses
+import hashlib
+import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,10 +20,11 @@ from bert_jax.errors import InputError
 from bert_jax.model.bert import ClassifyModel
 from bert_jax.tasks import plots, saved_model
 from bert_jax.tasks.classifier import Classifier, score
+from bert_jax.tasks.vocabulary import fit_vocabulary
 from bert_jax.text import tokenizer as tokenizers
 from bert_jax.text.labelled import LabelledText, clean_split, read_labelled
 from bert_jax.text.tokenizer import Tokenizer
-from bert_jax.training.checkpoint import Checkpoints
+from bert_jax.training.checkpoint import BEST_METRIC, Checkpoints, has_checkpoint
 from bert_jax.training.logging import RunLog, read_metrics
 from bert_jax.training.loop import TOKENS, Every, train
 from bert_jax.training.losses import accuracy, cross_entropy
@@ -31,8 +35,10 @@ from bert_jax.training.state import TrainState, init_state
 from bert_jax.training.step import Objective, make_train_step
 
 VALIDATION = "validation"
-BEST = "best_metric"  # in the checkpoint's metrics; higher is better
-FIELDS_OF_A_CHECKPOINT = ("dropout", "attention_dropout", "compute_dtype")
+# Fields of `model` that are this run's own; the others are the checkpoint's.
+OWN_FIELDS = ("dropout", "attention_dropout", "compute_dtype")
+# Metric to what the progress bar calls it.
+SHOWN = {"loss": "loss", "accuracy": "accuracy", "tokens_per_second": "tok/s"}
 EVAL_BATCH = 64
 
 
@@ -73,14 +79,11 @@ def read_splits(config: LabelledDataConfig) -> dict[str, list[LabelledText]]:
     if not config.validation and not config.test:
         splits = clean_split(read(config.train))
     elif not config.validation:
-        raise InputError(
-            "config.data.test is named and config.data.validation is not:"
-            " name both, or neither to have both cut from config.data.train."
-        )
+        cut = clean_split(read(config.train))
+        splits = {**cut, "train": cut["train"] + cut["test"], "test": read(config.test)}
     else:
-        splits = {"train": read(config.train), VALIDATION: read(config.validation), "test": []}
-        if config.test:
-            splits["test"] = read(config.test)
+        splits = {"train": read(config.train), VALIDATION: read(config.validation)}
+        splits["test"] = read(config.test) if config.test else []
     for split in ("train", VALIDATION):
         if not splits[split]:
             raise InputError(f"the {split} split of {config.train} holds no row: give it more.")
@@ -95,7 +98,8 @@ def run(config: Values, workdir: str | Path) -> dict[str, float]:
     """
     config = build(FinetuneConfig, config)
     start = _start(config)
-    config = dataclasses.replace(config, model=start.model)
+    init_from = config.init_from if start.pretrained is None else str(start.pretrained.directory)
+    config = dataclasses.replace(config, init_from=init_from, model=start.model)
     mesh = make_mesh(config.mesh)
     check_batch(mesh, config.batch_size)
     splits = read_splits(config.data)
@@ -106,7 +110,7 @@ def run(config: Values, workdir: str | Path) -> dict[str, float]:
         split: _encode(splits[split], split, labels, start.tokenizer, config.max_length)
         for split in ("train", VALIDATION)
     }
-    directory = wd.open_workdir(workdir, config)
+    directory = wd.open_workdir(workdir, config, is_begun=has_checkpoint(workdir))
     start.tokenizer.save(directory / wd.TOKENIZER)
 
     classifier = Classifier(config.model, len(labels))
@@ -121,54 +125,76 @@ def run(config: Values, workdir: str | Path) -> dict[str, float]:
     record = {
         "config": dataclasses.asdict(config),
         "labels": labels,
+        "length": config.max_length,
+        "inputs": _inputs(splits, start),
         "tokenizer": wd.read_files(directory / wd.TOKENIZER),
     }
-    with Checkpoints(directory, keep=1, best_metric=BEST) as checkpoints:
-        if (newest := checkpoints.latest()) is not None:
-            state = checkpoints.restore(newest, state)
-        elif start.pretrained is not None:
-            state = state._replace(params=_load_encoder(start.pretrained, state.params))
+    with Checkpoints(directory, keep=1, best_metric=BEST_METRIC) as checkpoints:
+        state = _begin(state, checkpoints, record, start)
         first_step = int(state.step)
         with RunLog(directory, step=first_step, total_steps=total_steps, title="finetune") as log:
 
-            def measure(state: TrainState, step: int) -> bool:
+            def validate(state: TrainState, step: int) -> bool:
                 metrics = _validate(classifier, state.params, encoded[VALIDATION], config, start)
                 log.write(step, VALIDATION, metrics)
                 log.say(f"step {step}: " + ", ".join(f"{k} {v:.4f}" for k, v in metrics.items()))
-                value = metrics[config.metric] * (-1 if config.metric == "loss" else 1)
-                checkpoints.save(state, record | {"step": step}, metrics={BEST: value})
+                best_metric = {BEST_METRIC: _higher_is_better(metrics, config)}
+                checkpoints.save(state, record | {"step": step}, metrics=best_metric)
                 return _is_over(directory, config)
 
             if not (first_step and _is_over(directory, config)):
+                batches = _batches_from(
+                    encoded["train"], config, start, first_step, steps_per_epoch
+                )
                 train(
                     state,
                     make_train_step(
                         make_objective(classifier.model), optimizer, schedule, mesh=mesh
                     ),
-                    map(
-                        batch_placer(mesh),
-                        _batches_from(encoded["train"], config, start, first_step, steps_per_epoch),
-                    ),
+                    map(batch_placer(mesh), batches),
                     total_steps=total_steps,
                     log_every=config.log_every,
                     log=log,
-                    shown={"loss": "loss", "accuracy": "accuracy", "tokens_per_second": "tok/s"},
-                    actions=[Every(max(steps_per_epoch // config.evals_per_epoch, 1), measure)],
+                    shown=SHOWN,
+                    actions=[Every(max(steps_per_epoch // config.evals_per_epoch, 1), validate)],
                 )
     plots.draw_curves(directory)
     return _best(directory, config)
 
 
+def _inputs(splits: dict[str, list[LabelledText]], start: Start) -> str:
+    """A hash of the rows and of the checkpoint begun from: what a continued run must share."""
+    rows = [[row.text, row.label] for split in ("train", VALIDATION) for row in splits[split]]
+    begun = start.pretrained and [start.pretrained.step, start.pretrained.run]
+    return hashlib.sha256(json.dumps([rows, begun], sort_keys=True).encode()).hexdigest()
+
+
+def _begin(
+    state: TrainState, checkpoints: Checkpoints, record: dict[str, Any], start: Start
+) -> TrainState:
+    """The state of the newest checkpoint, or `state` with the pretrained encoder."""
+    newest = checkpoints.latest()
+    if newest is None:
+        if start.pretrained is None:
+            return state
+        return state._replace(params=_load_encoder(start.pretrained, state.params))
+    if checkpoints.read_run(newest)["inputs"] != record["inputs"]:
+        raise InputError(
+            f"{checkpoints.directory.parent} was begun with other rows or from another"
+            " config.init_from checkpoint: use a new --workdir, or delete this one."
+        )
+    return checkpoints.restore(newest, state)
+
+
 def _start(config: FinetuneConfig) -> Start:
     if config.init_from == "none":
         tokenizer = tokenizers.load(config.tokenizer)
-        vocab_size = config.model.vocab_size or tokenizer.vocab_size
-        model = dataclasses.replace(config.model, vocab_size=vocab_size)
+        model = fit_vocabulary(config.model, tokenizer)
         pretrained = None
     else:
         pretrained = saved_model.load(config.init_from)
         tokenizer = pretrained.tokenizer
-        own = {name: getattr(config.model, name) for name in FIELDS_OF_A_CHECKPOINT}
+        own = {name: getattr(config.model, name) for name in OWN_FIELDS}
         model = dataclasses.replace(pretrained.model, **own)
     if config.max_length > model.positions:
         raise InputError(
@@ -256,9 +282,18 @@ def _validate(
 
 def _values(directory: Path, config: FinetuneConfig) -> list[tuple[float, dict[str, Any]]]:
     """Every validation so far with its metric, higher being better."""
-    sign = -1 if config.metric == "loss" else 1
     points = [point for point in read_metrics(directory) if point["split"] == VALIDATION]
-    return [(sign * point[config.metric], point) for point in points]
+    return [(_higher_is_better(point, config), point) for point in points]
+
+
+def _higher_is_better(metrics: dict[str, Any], config: FinetuneConfig) -> float:
+    value = metrics[config.metric]
+    if value is None or not math.isfinite(value):
+        raise InputError(
+            f"the validation {config.metric} is not a finite number: training fell apart;"
+            " lower config.optimizer.learning_rate and use a new --workdir."
+        )
+    return -value if config.metric == "loss" else value
 
 
 def _is_over(directory: Path, config: FinetuneConfig) -> bool:

@@ -19,12 +19,15 @@ EVALUATION = "evaluation.json"
 def run(config: Values, workdir: str | Path) -> dict[str, Any]:
     """Evaluates the run in `workdir`; prints the numbers and leaves them in evaluation.json.
 
-    `config` is the one the run was made with: it says where the rows are.
+    Everything is as the run was made, its rows too, so that no training row can become a
+    test row. Of `config` only the task is read, and where other rows are named:
+    `data.test` for a classifier, `data` for a pretraining.
     """
     found = saved_model.load(workdir)
-    if config["task"] != found.task:
+    task = config.get("task", "prepare")
+    if task != found.task:
         raise InputError(
-            f"{workdir} holds a {found.task} run and the config is for {config['task']}:"
+            f"{workdir} holds a {found.task} run and the config is for {task}:"
             " give the config it was made with."
         )
     result = TASKS[found.task](config, found)
@@ -33,9 +36,11 @@ def run(config: Values, workdir: str | Path) -> dict[str, Any]:
 
 
 def _evaluate_pretraining(config: Values, found: saved_model.SavedModel) -> dict[str, Any]:
-    config = build(PretrainConfig, config)
-    config = dataclasses.replace(config, model=found.model, eval_batches=0)
-    metrics = pretrain.evaluate_heldout(config, found)
+    made_with = build(PretrainConfig, found.run["config"])
+    made_with = dataclasses.replace(
+        made_with, data=config["data"] or made_with.data, eval_batches=0
+    )
+    metrics = pretrain.evaluate_heldout(made_with, found)
     print(f"{found.directory}, step {found.step}, held-out rows")
     for name, value in metrics.items():
         print(f"  {name:20} {value:.4f}")
@@ -43,18 +48,21 @@ def _evaluate_pretraining(config: Values, found: saved_model.SavedModel) -> dict
 
 
 def _evaluate_classifier(config: Values, found: saved_model.SavedModel) -> dict[str, Any]:
-    config = build(FinetuneConfig, config)
-    rows = classify.read_splits(config.data)["test"]
+    made_with = build(FinetuneConfig, found.run["config"])
+    test = config["data"]["test"] or made_with.data.test
+    rows = classify.read_splits(dataclasses.replace(made_with.data, test=test))["test"]
     if not rows:
         raise InputError("config.data.test is empty: name the rows to evaluate on.")
     truth = np.array(label_ids(rows, found.labels))
-    ids, _ = encode_texts([row.text for row in rows], found.tokenizer, max_length=config.max_length)
+    ids, _ = encode_texts(
+        [row.text for row in rows], found.tokenizer, max_length=made_with.max_length
+    )
     classifier = Classifier(found.model, len(found.labels))
     probabilities = classifier.probabilities(
         found.params(classifier.param_shapes()),
         [Example(i, label) for i, label in zip(ids, truth.tolist(), strict=True)],
         batch_size=classify.EVAL_BATCH,
-        max_length=config.max_length,
+        max_length=made_with.max_length,
         pad=found.tokenizer.special.pad,
     )
     result = {

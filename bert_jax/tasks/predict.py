@@ -37,7 +37,8 @@ class Predictor:
         """One JSON-ready object a text, in order.
 
         A classifier gives text, label and probabilities by label; a pretrained model
-        gives text and, for each [MASK] in it, the FILLINGS most probable pieces.
+        gives text and `masks`, a list with the FILLINGS most probable pieces for each
+        [MASK] in it: which one (`mask`, from 0), `token`, `probability`.
         Raises InputError for a text over the model's length (unless `truncate`) and,
         with a pretrained model, for one without [MASK].
         """
@@ -62,7 +63,8 @@ class Predictor:
         return rows
 
     def _max_length(self) -> int:
-        return self._found.model.positions
+        # Not the number of positions: those past the training length were never trained.
+        return self._found.run["length"]
 
     def _classifier(self) -> Callable[[Sequence[Text]], list[dict[str, Any]]]:
         found = self._found
@@ -105,6 +107,8 @@ class Predictor:
             logits, _ = model.apply(
                 {"params": params}, tokens, positions, positions[:, :1], deterministic=True
             )
+            # A table may be larger than the vocabulary.
+            logits = logits[..., : found.tokenizer.vocab_size]
             return jax.lax.top_k(jax.nn.softmax(logits, axis=-1), FILLINGS)
 
         def predict_one(text: str, where: str, row: np.ndarray) -> dict[str, Any]:
@@ -119,11 +123,9 @@ class Predictor:
             slots[0, : len(masks)] = masks
             probabilities, ids = map(np.asarray, fill(params, batch.tokens, slots))
             fillings = [
-                [
-                    {"token": found.tokenizer.pieces[i], "probability": float(p)}
-                    for i, p in zip(ids[0, slot], probabilities[0, slot], strict=True)
-                ]
+                {"mask": slot, "token": found.tokenizer.pieces[i], "probability": float(p)}
                 for slot in range(len(masks))
+                for i, p in zip(ids[0, slot], probabilities[0, slot], strict=True)
             ]
             return {"text": text, "masks": fillings}
 

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ from bert_jax.errors import InputError
 from bert_jax.model.bert import PretrainModel
 from bert_jax.tasks import plots
 from bert_jax.tasks.saved_model import SavedModel
+from bert_jax.tasks.vocabulary import fit_vocabulary
 from bert_jax.text import tokenizer as tokenizers
 from bert_jax.text.tokenizer import Tokenizer
-from bert_jax.training.checkpoint import Checkpoints
+from bert_jax.training.checkpoint import Checkpoints, has_checkpoint
 from bert_jax.training.logging import RunLog, read_metrics
 from bert_jax.training.loop import TOKENS, Every, evaluate, train
 from bert_jax.training.losses import accuracy, cross_entropy
@@ -96,6 +97,8 @@ class Data:
     @classmethod
     def open(cls, config: PretrainConfig) -> "Data":
         """Raises InputError when there is none, or its rows do not fit the model."""
+        if not config.data:
+            raise InputError("config.data is empty: name the --workdir of a prepare run.")
         directory = Path(config.data).absolute()
         manifest = dataset.read_manifest(directory)
         tokenizer = tokenizers.load(directory / wd.TOKENIZER)
@@ -109,11 +112,6 @@ class Data:
             raise InputError(
                 f"{directory / wd.TOKENIZER} is not the vocabulary that {config.data} was"
                 " prepared with: prepare it again."
-            )
-        if 0 < config.model.vocab_size < tokenizer.vocab_size:
-            raise InputError(
-                f"config.model.vocab_size={config.model.vocab_size} is less than the"
-                f" {tokenizer.vocab_size} pieces of {config.data}: set it to 0 to take theirs."
             )
         return cls(directory, manifest, tokenizer)
 
@@ -141,18 +139,19 @@ def run(config: Values, workdir: str | Path) -> dict[str, float]:
     """
     config = build(PretrainConfig, config)
     data = Data.open(config)
-    vocab_size = config.model.vocab_size or data.tokenizer.vocab_size
     config = dataclasses.replace(
-        config,
-        data=str(data.directory),
-        model=dataclasses.replace(config.model, vocab_size=vocab_size),
+        config, data=str(data.directory), model=fit_vocabulary(config.model, data.tokenizer)
     )
     mesh = make_mesh(config.mesh)
     check_batch(mesh, config.batch_size, config.microbatches)
-    directory = wd.open_workdir(workdir, config, may_change=MAY_CHANGE)
+    directory = wd.open_workdir(
+        workdir, config, is_begun=has_checkpoint(workdir), may_change=MAY_CHANGE
+    )
     data.tokenizer.save(directory / wd.TOKENIZER)
 
     optimizer, schedule = make_optimizer(config.optimizer, total_steps=config.steps)
+    objective = make_objective(PretrainModel(config.model))
+    place = batch_placer(mesh)
     state = init_state(
         lambda key: init_params(config.model, key),
         optimizer,
@@ -160,30 +159,12 @@ def run(config: Values, workdir: str | Path) -> dict[str, float]:
         prng=config.prng,
         mesh=mesh,
     )
-    objective = make_objective(PretrainModel(config.model))
-    place = batch_placer(mesh)
-    eval_step = make_eval_step(objective)
-    heldout = _heldout_batches(config, data)
     with Checkpoints(directory, keep=config.keep) as checkpoints:
         if (newest := checkpoints.latest()) is not None:
             _check_position(checkpoints.read_run(newest), data)
             state = checkpoints.restore(newest, state)
         start = int(state.step)
         with RunLog(directory, step=start, total_steps=config.steps, title="pretrain") as log:
-            constants = {}
-            if heldout is not None:
-                constants["unigram_loss"] = _unigram_loss(data, iter(heldout))
-
-            def measure(state: TrainState, step: int) -> None:
-                metrics = evaluate(eval_step, state.params, map(place, heldout))
-                log.write(step, dataset.HELDOUT, metrics | constants)
-
-            def save(state: TrainState, step: int) -> None:
-                checkpoints.save(state, _run_record(config, data, step), metrics={})
-
-            actions = [Every(config.save_every, save)]
-            if heldout is not None:
-                actions.insert(0, Every(config.eval_every, measure))
             batches = pipeline.iterate_from(data.batches(config, dataset.TRAIN), start)
             train(
                 state,
@@ -195,21 +176,59 @@ def run(config: Values, workdir: str | Path) -> dict[str, float]:
                 log_every=config.log_every,
                 log=log,
                 shown=SHOWN,
-                actions=actions,
+                actions=_actions(config, data, objective, place, checkpoints, log),
             )
     plots.draw_curves(directory)
-    return read_metrics(directory)[-1]
+    points = read_metrics(directory)
+    return next((p for p in reversed(points) if p["split"] == dataset.HELDOUT), points[-1])
+
+
+def _actions(
+    config: PretrainConfig,
+    data: Data,
+    objective: Objective,
+    place: Callable[[PyTree], PyTree],
+    checkpoints: Checkpoints,
+    log: RunLog,
+) -> list[Every]:
+    """Held-out evaluation, where there are held-out rows, and then saving."""
+
+    def save(state: TrainState, step: int) -> None:
+        checkpoints.save(state, _run_record(config, data, step), metrics={})
+
+    saving = Every(config.save_every, save)
+    heldout = _heldout_batches(config, data)
+    if heldout is None:
+        log.say(f"{config.data} has no held-out rows: nothing is evaluated as it goes.")
+        return [saving]
+    eval_step = make_eval_step(objective)
+    constants = {"unigram_loss": _unigram_loss(data, iter(heldout))}
+
+    def measure(state: TrainState, step: int) -> None:
+        metrics = evaluate(eval_step, state.params, map(place, heldout))
+        log.write(step, dataset.HELDOUT, metrics | constants)
+
+    return [Every(config.eval_every, measure), saving]
 
 
 def evaluate_heldout(config: PretrainConfig, found: SavedModel) -> dict[str, float]:
-    """Every held-out metric of a finished run; the masks are those of its training log."""
+    """Every held-out metric of a finished run; the masks are those of its training log.
+
+    Raises InputError when the rows were prepared with another vocabulary.
+    """
     data = Data.open(config)
+    if data.tokenizer.fingerprint != found.tokenizer.fingerprint:
+        raise InputError(
+            f"{config.data} was prepared with another vocabulary than {found.directory} was"
+            " trained with: name the dataset of that run."
+        )
     heldout = _heldout_batches(config, data)
     if heldout is None:
         raise InputError(
             f"{config.data} has no held-out rows: prepare it with config.heldout_fraction above 0."
         )
     mesh = make_mesh(config.mesh)
+    check_batch(mesh, config.batch_size)
     params = found.params(
         jax.eval_shape(lambda key: init_params(found.model, key), jax.random.key(0))
     )
@@ -260,5 +279,6 @@ def _run_record(config: PretrainConfig, data: Data, step: int) -> dict[str, Any]
     return {
         "position": _position(data, step),
         "config": dataclasses.asdict(config),
+        "length": data.manifest["length"],
         "tokenizer": wd.read_files(data.directory / wd.TOKENIZER),
     }

@@ -12,7 +12,7 @@ from bert_jax.config import ModelConfig, build
 from bert_jax.errors import InputError
 from bert_jax.text import tokenizer as tokenizers
 from bert_jax.text.tokenizer import Tokenizer
-from bert_jax.training.checkpoint import Checkpoints, has_checkpoint
+from bert_jax.training.checkpoint import BEST_METRIC, Checkpoints, has_checkpoint
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,7 @@ def load(directory: str | Path) -> SavedModel:
             f"{directory} holds no finished checkpoint: name the --workdir of a pretrain"
             " or finetune run that has saved one."
         )
-    metric = "best_metric"
-    with Checkpoints(directory, best_metric=metric) as checkpoints:
+    with Checkpoints(directory, best_metric=BEST_METRIC) as checkpoints:
         step = checkpoints.best()
         run = checkpoints.read_run(step)
     with tempfile.TemporaryDirectory() as folder:

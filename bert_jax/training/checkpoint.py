@@ -23,6 +23,7 @@ from bert_jax.training.paths import map_paths
 from bert_jax.training.state import TrainState
 
 DIRECTORY = "checkpoints"
+BEST_METRIC = "best_metric"  # in the metrics of runs that have a best checkpoint
 
 
 class Checkpoints:

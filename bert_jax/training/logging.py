@@ -43,7 +43,7 @@ class RunLog:
         self._file.close()
 
     def write(self, step: int, split: str, metrics: dict[str, float]) -> None:
-        """Appends one point; it is on disk when this returns."""
+        """Appends one point; a killed process leaves it whole."""
         # JSON has no nan: a metric that nothing counted for is null.
         values = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
         self._file.write(json.dumps({"step": step, "split": split, **values}) + "\n")

@@ -49,13 +49,14 @@ def train(
         batch = next(batches)
         waited = time.monotonic() - started
         state, measured = train_step(state, batch)
+        window.wait(waited)
         if pending is not None:
-            window.add(pending, waited)
+            window.add(pending)
         pending = measured
         step += 1
         due = [a for a in actions if step % a.steps == 0 or step == total_steps]
         if due or step % log_every == 0 or step == total_steps:
-            window.add(pending, 0.0)
+            window.add(pending)
             pending = None
             metrics = window.close()
             log.write(step, "train", metrics)
@@ -92,10 +93,12 @@ class _Window:
         self._waited = 0.0
         self._started = time.monotonic()
 
-    def add(self, means: dict[str, Mean], waited: float) -> None:
+    def wait(self, seconds: float) -> None:
+        self._waited += seconds
+
+    def add(self, means: dict[str, Mean]) -> None:
         self._total = add(self._total, jax.device_get(means))
         self._steps += 1
-        self._waited += waited
 
     def close(self) -> dict[str, float]:
         """The means since the start of the window; opens the next one."""

@@ -150,9 +150,9 @@ def test_predict_fills_masks(made, command):
     line = json.loads(printed)
     assert list(line) == ["text", "masks"]
     assert line["text"] == text
-    assert len(line["masks"]) == 2
-    for fillings in line["masks"]:
-        assert [list(filling) for filling in fillings] == [["token", "probability"]] * 5
+    assert [filling["mask"] for filling in line["masks"]] == [0] * 5 + [1] * 5
+    for fillings in (line["masks"][:5], line["masks"][5:]):
+        assert [list(filling) for filling in fillings] == [["mask", "token", "probability"]] * 5
         probabilities = [filling["probability"] for filling in fillings]
         assert 0 < probabilities[-1] <= probabilities[0] < 1
         assert probabilities == sorted(probabilities, reverse=True)

@@ -97,7 +97,7 @@ def test_the_batches_of_an_epoch_are_of_like_length_and_in_random_order():
     tokens = sum(len(example.ids) for example in examples)
     # At random, the longest of four texts of 3 to 60 tokens fills a row to about 55 %.
     assert tokens / sum(batch.tokens.ids.size for batch in batches) > 0.7
-    # 32 batches are one run sorted by length, and yet do not come in that order.
+    # Batches are cut from runs sorted by length, and yet do not come in that order.
     widths = [batch.tokens.ids.shape[1] for batch in epoch(examples[:128])]
     assert set(widths) == {16, 32, 64}
     assert widths != sorted(widths)
