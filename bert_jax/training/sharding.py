@@ -82,9 +82,8 @@ def tree_shardings(tree: PyTree, mesh: Mesh) -> PyTree:
                     axis if axis and mesh.shape[axis] > 1 and size % mesh.shape[axis] == 0 else None
                     for axis, size in zip(axes, leaf.shape, strict=True)
                 ]
-                # jit hands its results back without axes of one device and without trailing
-                # Nones; a sharding that is the same but written otherwise would compile the
-                # step a second time.
+                # Written as jit writes its results, without axes of one device and trailing
+                # Nones, so that the shardings of a state compare equal before and after.
                 while fits and fits[-1] is None:
                     fits.pop()
                 return NamedSharding(mesh, PartitionSpec(*fits))
