@@ -39,7 +39,7 @@ def open_workdir(
     try:
         directory.mkdir(parents=True, exist_ok=True)
         resolved = json.loads(json.dumps(dataclasses.asdict(config)))
-        if is_begun:
+        if is_begun and (directory / CONFIG).exists():
             _refuse_changes(directory, resolved, may_change)
         write_json(directory / CONFIG, resolved)
     except OSError as error:

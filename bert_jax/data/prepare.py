@@ -113,7 +113,11 @@ def run(config: Values, workdir: str | Path) -> dict[str, Any]:
 
 def _check_sources(manifest: dict[str, Any], directory: Path) -> None:
     for source in manifest["sources"]:
-        if describe_source(source["source"])["files"] != source["files"]:
+        try:
+            files = describe_source(source["source"])["files"]
+        except InputError:
+            continue  # a source that is gone cannot contradict: the dataset stands by itself
+        if files != source["files"]:
             raise InputError(
                 f"{source['source']} has changed since {directory} was prepared from it:"
                 " use a new --workdir, or delete this one."

@@ -13,6 +13,7 @@ import tensorflow_datasets as tfds
 from integration import corpus
 
 from bert_jax.data import prepare
+from bert_jax.errors import InputError
 from bert_jax.text import tokenizer as tokenizers
 
 ROOT = Path(__file__).parents[2]
@@ -47,13 +48,13 @@ def contents(directory):
         if path.is_file() and path.name != "config.json"
     }
     manifest = json.loads(files.pop("manifest.json"))
-    manifest["config"].pop("workers")
     return files, manifest
 
 
 IN_A_PROCESS = """
 import json, sys
 from bert_jax.data import prepare
+from bert_jax.errors import InputError
 prepare.run(json.loads(sys.argv[1]), sys.argv[2])
 """
 
@@ -183,3 +184,13 @@ def test_a_finished_preparation_is_reused(tmp_path):
     assert prepare.run(config, tmp_path / "data") == first
     assert before
     assert {p: p.stat().st_mtime_ns for p in before} == before
+
+
+def test_a_source_that_changed_is_not_taken_for_the_old_one(tmp_path):
+    path = corpus.write_documents(tmp_path / "a.txt", corpus.documents(30))
+    config = corpus.prepare_config(path)
+    config.shards = 1
+    prepare.run(config, tmp_path / "data")
+    corpus.write_documents(path, corpus.documents(31))
+    with pytest.raises(InputError, match=r"a\.txt has changed since"):
+        prepare.run(config, tmp_path / "data")
