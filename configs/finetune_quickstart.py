@@ -17,5 +17,5 @@ def get_config(arg: str = "") -> ConfigDict:
     config.model = pretrain_quickstart.get_config().model
     config.model.update(dropout=0.1, attention_dropout=0.1)
     config.optimizer.learning_rate = 1e-3
-    config.update(epochs=3, evals_per_epoch=4, patience=6)
+    config.update(epochs=3, evals_per_epoch=2, patience=4)
     return config
