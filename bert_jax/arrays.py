@@ -37,8 +37,8 @@ class PretrainBatch(NamedTuple):
     mask_labels: Int[Any, "B P"]  # the original ids
     mask_weights: Float[Any, "B P"]  # 1 = a masked token
     cls_positions: Int[Any, "B S"]  # index into T of each instance's [CLS]
-    next_labels: Int[Any, "B S"]  # 1 = B is a random segment, 0 = it truly follows A
-    next_weights: Float[Any, "B S"]  # 1 = an instance
+    next_labels: Int[Any, "B S"]  # 0 = B truly follows A; 1 = it does not (random or swapped)
+    next_weights: Float[Any, "B S"]  # 1 = an instance with such a label
 
 
 class ClassifyBatch(NamedTuple):

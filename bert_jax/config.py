@@ -30,28 +30,39 @@ class TokenizerConfig:
     lowercase: bool  # lower-cases and strips accents, as the uncased BERTs do
     chinese_words: bool  # True: pieces of several Chinese characters; False: each alone
     max_word_characters: int  # a longer word is [UNK]: Hugging Face 100, original BERT 200
+    # A vocabulary is trained on at most this much text, a sample of the documents by hash:
+    # memory grows with the number of different words.
+    train_megabytes: int
 
     def __post_init__(self):
         _one_of(self, "kind", ("wordpiece", "unigram", "bpe"))
         _at_least(self, "vocab_size", 16)
+        _at_least(self, "train_megabytes", 1)
         _at_least(self, "max_word_characters", 1)
 
 
 @dataclasses.dataclass(frozen=True)
 class InstancesConfig:
-    """How sentences become `[CLS] A [SEP] B [SEP]`."""
+    """How sentences become `[CLS] A [SEP] B [SEP]`, or with "mlm" `[CLS] A [SEP]`."""
 
+    objective: str  # "mlm+nsp" (BERT), "mlm+sop" (sentence order, ALBERT) or "mlm" (RoBERTa)
     length: int  # tokens in a row, special ones included
     # Times every document is gone through, each with other pairs: one number for all
-    # sources or one for each, which is how sources are weighted against each other.
-    passes: tuple[int, ...]
+    # sources or one for each, which is how sources are weighted against each other. Of
+    # 2.5, half of the documents by hash are gone through three times and half twice.
+    passes: tuple[float, ...]
     short_probability: float  # of a target length drawn uniformly below `length`
     packing: bool  # several instances in one row
+    # Where words begin, for masking them whole: "pieces" (without ##, with ▁), or "jieba",
+    # which besides segments Chinese.
+    words: str
 
     def __post_init__(self):
+        _one_of(self, "objective", ("mlm+nsp", "mlm+sop", "mlm"))
+        _one_of(self, "words", ("pieces", "jieba"))
         _at_least(self, "length", 8)
-        if not self.passes or min(self.passes) < 1:
-            raise InputError(f"config.instances.passes={self.passes} must be numbers from 1 on.")
+        if not self.passes or min(self.passes) <= 0:
+            raise InputError(f"config.instances.passes={self.passes} must be numbers above 0.")
         _share(self, "short_probability")
 
 
@@ -65,7 +76,11 @@ class PrepareConfig:
     heldout_fraction: float  # share of the documents, by hash, kept for evaluation
     tokenizer: TokenizerConfig
     instances: InstancesConfig
-    shards: int  # files the training documents are spread over
+    drop_duplicate_paragraphs: bool  # all but one of equal lines, over the whole corpus
+    shards: int  # files of training rows, at least
+    # There are more shards where one would hold more text than this, passes counted: a
+    # worker's memory is some 15 times as much.
+    shard_megabytes: int
     workers: int  # processes; 0 = one per core. The result does not depend on it
     seed: int
 
@@ -81,6 +96,7 @@ class PrepareConfig:
             )
         _at_least(self, "max_documents", 0)
         _at_least(self, "shards", 1)
+        _at_least(self, "shard_megabytes", 1)
         _at_least(self, "workers", 0)
         _share(self, "heldout_fraction")
 
@@ -89,12 +105,17 @@ class PrepareConfig:
 class MaskingConfig:
     """Which tokens the model must recover. Drawn afresh every epoch."""
 
+    unit: str  # "token", "word" (whole words) or "span" (of 1 to span_words words)
+    span_words: int
     rate: float  # share of an instance's tokens
     max_predictions: int  # P: masked slots in a row
     mask_share: float  # of the chosen tokens, replaced by [MASK]
-    random_share: float  # of the chosen tokens, replaced by any piece; the rest are kept
+    random_share: float  # of the chosen tokens, replaced by a random piece; the rest are kept
+    random_special: bool  # that piece may be special, as in the original
 
     def __post_init__(self):
+        _one_of(self, "unit", ("token", "word", "span"))
+        _at_least(self, "span_words", 1)
         for name in ("rate", "mask_share", "random_share"):
             _share(self, name)
         if self.mask_share + self.random_share > 1:

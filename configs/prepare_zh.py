@@ -24,12 +24,22 @@ def get_config(arg: str = "") -> ConfigDict:
             lowercase=True,
             chinese_words=True,
             max_word_characters=100,
+            train_megabytes=64,
         )
     )
     config.instances = ConfigDict(
-        dict(length=128, passes=(10,), short_probability=0.1, packing=True)
+        dict(
+            objective="mlm+nsp",
+            length=128,
+            passes=(10,),
+            short_probability=0.1,
+            packing=True,
+            words="jieba",
+        )
     )
+    config.drop_duplicate_paragraphs = False
     config.shards = 8
+    config.shard_megabytes = 32
     config.workers = 0
     config.seed = 0
     if arg == "tiny":

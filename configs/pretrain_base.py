@@ -34,7 +34,15 @@ def get_config(arg: str = "") -> ConfigDict:
         )
     )
     config.masking = ConfigDict(
-        dict(rate=0.15, max_predictions=80, mask_share=0.8, random_share=0.1)
+        dict(
+            unit="token",
+            span_words=3,
+            rate=0.15,
+            max_predictions=80,
+            mask_share=0.8,
+            random_share=0.1,
+            random_special=True,
+        )
     )
     config.optimizer = ConfigDict(
         dict(

@@ -114,7 +114,7 @@ def _table(
 ) -> None:
     below = held_out["unigram_loss"] - held_out["mlm_loss"]
     rows = manifest["splits"]["heldout"]
-    random_next = rows["random_next"] / rows["instances"]
+    random_next = rows["not_following"] / rows["labelled"]
     error = (ours["accuracy"] * (1 - ours["accuracy"]) / ours["rows"]) ** 0.5
     lines = (
         ("held-out masked cross-entropy", f"{held_out['mlm_loss']:.3f} nats"),

@@ -22,21 +22,26 @@ VERSION = "1.0.0"
 TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
 MANIFEST = "manifest.json"
 TRAIN, HELDOUT = "train", "heldout"
+DTYPES = {
+    "ids": np.int32,
+    "is_word_start": np.bool_,
+    "lengths": np.int32,
+    "a_lengths": np.int32,
+    "next_labels": np.int8,
+}
 
 
 @functools.cache
 def _features():
     import tensorflow_datasets as tfds
 
-    def vector(dtype: Any) -> tfds.features.Tensor:
-        return tfds.features.Tensor(shape=(None,), dtype=dtype)
-
+    # As bytes an array is read and written in a copy, as numbers one by one.
     return tfds.features.FeaturesDict(
         {
-            "ids": vector(np.int32),
-            "lengths": vector(np.int32),
-            "a_lengths": vector(np.int32),
-            "is_random_next": vector(np.bool_),
+            name: tfds.features.Tensor(
+                shape=(None,), dtype=dtype, encoding=tfds.features.Encoding.BYTES
+            )
+            for name, dtype in DTYPES.items()
         }
     )
 
@@ -46,14 +51,14 @@ def shard_path(directory: Path, split: str, shard: int, shards: int) -> Path:
     return directory / f"{NAME}-{split}.array_record-{shard:05d}-of-{shards:05d}"
 
 
-def write_shard(path: Path, rows: Iterable[Row]) -> tuple[int, int]:
-    """Writes the rows and returns their number and size in bytes. Appears whole or not at all."""
+def write_shard(path: Path, rows: Iterable[Row]) -> int:
+    """Writes the rows and returns their bytes. Appears whole or not at all."""
     from tensorflow_datasets.core import example_serializer
 
     features = _features()
     serializer = example_serializer.ExampleSerializer(features.get_serialized_info())
     partial = path.with_name(f".partial-{path.name}")
-    count = size = 0
+    size = 0
     # group_size:1 makes every record its own chunk: random access reads no neighbours.
     writer = ArrayRecordWriter(str(partial), "group_size:1")
     for row in rows:
@@ -61,10 +66,10 @@ def write_shard(path: Path, rows: Iterable[Row]) -> tuple[int, int]:
         # Else the order of the fields, and so the bytes, change from process to process.
         record = example.SerializeToString(deterministic=True)
         writer.write(record)
-        count, size = count + 1, size + len(record)
+        size += len(record)
     writer.close()
     os.replace(partial, path)
-    return count, size
+    return size
 
 
 def write_metadata(directory: Path, splits: dict[str, Sequence[tuple[int, int]]]) -> None:
@@ -110,6 +115,22 @@ def read_manifest(directory: str | Path) -> dict[str, Any]:
         raise InputError(f"{path} is not valid JSON: prepare the dataset again.") from None
 
 
+def check_shards(directory: str | Path, manifest: dict[str, Any]) -> None:
+    """Raises InputError for a shard that is missing or of another size than it was written.
+
+    Their content is not read: `python -m bert_jax.inspect` does that.
+    """
+    for name, written in manifest["shards"].items():
+        path = Path(directory) / name
+        size = path.stat().st_size if path.exists() else None
+        if size != written["bytes"]:
+            found = "missing" if size is None else f"{size:,} bytes long"
+            raise InputError(
+                f"{path} is {found} and was written with {written['bytes']:,} bytes:"
+                " copy the dataset again, or prepare it again."
+            )
+
+
 class RowSource:
     """Random access to the rows of a split, for grain."""
 
@@ -117,10 +138,18 @@ class RowSource:
         import tensorflow_datasets as tfds
 
         builder = tfds.builder_from_directory(directory)
+        self._info = builder.info.splits[split]
         self._source = builder.as_data_source(split)
 
     def __len__(self) -> int:
         return len(self._source)
 
     def __getitem__(self, index: int) -> Row:
-        return Row(**self._source[index])
+        try:
+            return Row(**self._source[index])
+        except Exception as error:  # the reader raises what it likes for a damaged record
+            shard = int(np.searchsorted(np.cumsum(self._info.shard_lengths), index, side="right"))
+            raise InputError(
+                f"{self._info.filepaths[shard]} holds a record that cannot be read (row {index},"
+                f" {type(error).__name__}): copy the dataset again, or prepare it again."
+            ) from error

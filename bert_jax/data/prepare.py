@@ -1,73 +1,65 @@
-"""Documents to a dataset of rows: vocabulary, sentence pairs, shards, manifest.
+"""Documents to a dataset of rows: vocabulary, instances, shards, manifest.
 
-Documents are dealt to shards by the hash of their text, so that a shard is a random
-sample of the corpus, exact duplicates meet in one shard and are dropped there, and the
-result depends neither on the order of the sources' files nor on the number of workers.
-A random next segment comes from a document of the same shard.
+Killed at any moment and started again, a preparation goes on: with the documents it has
+dealt, the vocabulary it has trained and the shards it has written. The result is the
+same, to the byte, whatever happened and however many workers there were.
 """
 
 import contextlib
-import hashlib
-import itertools
+import functools
 import json
+import math
 import multiprocessing
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from tqdm import tqdm
 
 from bert_jax import workdir as wd
 from bert_jax.config import PrepareConfig, Values, build
-from bert_jax.data import dataset
-from bert_jax.data.pairs import Instance, document_instances
-from bert_jax.data.rows import Row, make_row, pack
+from bert_jax.data import buckets, dataset
+from bert_jax.data.shards import Counts, make_shard
 from bert_jax.errors import InputError
 from bert_jax.text import tokenizer as tokenizers
-from bert_jax.text.documents import describe_source, read_documents
-from bert_jax.text.sentences import split_sentences
+from bert_jax.text import wordpiece
+from bert_jax.text.documents import describe_source
+from bert_jax.text.files import checksum
 from bert_jax.text.tokenizer import Tokenizer
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 TOKEN_COUNTS = "token_counts.npy"
 FEW_DOCUMENTS = 100  # in a shard: below this, random next segments repeat
-_BLOCKS = ".blocks"  # documents on their way to a shard; gone at the end
+SAMPLE_PART = 4_000_000  # bytes of text that words are counted in at once
+_UNFINISHED = ".unfinished"  # what a killed preparation goes on from; gone at the end
+_DEALT = "dealt.json"
+_TOKENIZER = "tokenizer.json"
 
 
-class Counts(NamedTuple):
-    """What one shard holds."""
+class ShardJob(NamedTuple):
+    """What a worker is told. All but `shard` is the same for all of a split."""
 
-    documents: int
-    sentences: int
-    tokens: int  # of the documents, without special tokens
-    unknown: int  # of these, [UNK]
-    characters: int
-    instances: int
-    random_next: int
-    row_tokens: int  # special ones included, padding not
-    rows: int
-    record_bytes: int
-    most_instances: int  # in one row
-
-
-class Block(NamedTuple):
-    """The work of one process: documents in, one shard out."""
-
-    documents: Path
+    config: PrepareConfig
+    directory: Path
     split: str
-    shard: int
     shards: int
+    shard: int
 
+    @property
+    def path(self) -> Path:
+        return dataset.shard_path(self.directory, self.split, self.shard, self.shards)
 
-class BlockText(NamedTuple):
-    """A document as a block holds it."""
-
-    digest: str  # sha256 of the text
-    source: int  # index into config.sources
-    text: str
+    @property
+    def record(self) -> Path:
+        """Where a worker leaves what it counted, once the shard is whole."""
+        return self.directory / _UNFINISHED / f"{self.split}-{self.shard}-of-{self.shards}.json"
 
 
 def run(config: Values, workdir: str | Path) -> dict[str, Any]:
@@ -83,32 +75,102 @@ def run(config: Values, workdir: str | Path) -> dict[str, Any]:
         _check_sources(manifest, directory)
         return manifest
     started = time.monotonic()
-    blocks_dir = directory / _BLOCKS
-    shutil.rmtree(blocks_dir, ignore_errors=True)
-    blocks_dir.mkdir()
     try:
-        documents = _deal_documents(config, blocks_dir)
-        tokenizer = _make_tokenizer(config, blocks_dir)
-        tokenizer.save(directory / wd.TOKENIZER)
-        blocks = _plan_blocks(config, blocks_dir)
-        counts, token_counts = _write_blocks(config, tokenizer, blocks, directory)
-    finally:
-        shutil.rmtree(blocks_dir, ignore_errors=True)
-    np.save(directory / TOKEN_COUNTS, token_counts)
-    splits: dict[str, list[tuple[int, int]]] = {}
-    for block, count in zip(blocks, counts, strict=True):
-        if count.rows or block.split == dataset.TRAIN:
-            splits.setdefault(block.split, []).append((count.rows, count.record_bytes))
-    if not sum(rows for rows, _ in splits[dataset.TRAIN]):
-        raise InputError(
-            "config.sources hold no sentence for training: every document is blank or made of"
-            " control characters."
-        )
-    dataset.write_metadata(directory, splits)
-    manifest = _manifest(config, tokenizer, documents, blocks, counts, directory)
+        manifest = _prepare(config, directory)
+    except InputError:
+        _clear(directory)
+        raise
     wd.write_json(directory / dataset.MANIFEST, manifest)
-    _report(manifest, seconds=time.monotonic() - started)
+    shutil.rmtree(directory / _UNFINISHED)
+    report(manifest)
+    print(f"prepared in {time.monotonic() - started:.0f} s")
     return manifest
+
+
+def _prepare(config: PrepareConfig, directory: Path) -> dict[str, Any]:
+    dealt = _deal(config, directory)
+    with _workers(config) as over:
+        tokenizer = _make_tokenizer(config, directory, dealt, over)
+        jobs = plan_shards(config, directory, dealt)
+        todo = [job for job in jobs if not job.record.exists()]
+        progress = tqdm(
+            over(_write_shard, todo),
+            desc="write shards",
+            initial=len(jobs) - len(todo),
+            total=len(jobs),
+            unit=" shards",
+        )
+        for _ in progress:
+            pass
+    records = [json.loads(job.record.read_text("utf-8")) for job in jobs]
+    token_counts = np.zeros(tokenizer.vocab_size, np.int64)
+    for job in jobs:
+        if job.split == dataset.TRAIN:
+            token_counts += np.load(job.record.with_suffix(".npy"))
+    np.save(directory / TOKEN_COUNTS, token_counts)
+    jobs, records = _drop_empty_splits(jobs, records)
+    splits: dict[str, list[tuple[int, int]]] = {}
+    for job, record in zip(jobs, records, strict=True):
+        shard = (record["counts"]["rows"], record["record_bytes"])
+        splits.setdefault(job.split, []).append(shard)
+    dataset.write_metadata(directory, splits)
+    counts = {
+        split: Counts.total(
+            Counts(**record["counts"])
+            for job, record in zip(jobs, records, strict=True)
+            if job.split == split
+        )
+        for split in splits
+    }
+    shards = {job.path.name: record["file"] for job, record in zip(jobs, records, strict=True)}
+    return make_manifest(config, directory, dealt.sources, tokenizer, counts, shards)
+
+
+def make_manifest(
+    config: PrepareConfig,
+    directory: Path,
+    sources: list[dict[str, Any]],
+    tokenizer: Tokenizer,
+    counts: dict[str, Counts],
+    shards: dict[str, dict[str, Any]],
+) -> dict[str, Any]:
+    """Where the rows come from, how they were made, and what they are."""
+    return {
+        "sources": sources,
+        "splits": {
+            split: total._asdict()
+            | {"shards": sum(name.startswith(f"{dataset.NAME}-{split}.") for name in shards)}
+            for split, total in counts.items()
+        },
+        "objective": config.instances.objective,
+        "length": config.instances.length,
+        "max_instances": max(total.most_instances for total in counts.values()),
+        "vocab_size": tokenizer.vocab_size,
+        "tokenizer": tokenizer.fingerprint,
+        "shards": shards,
+        # Without what the result does not depend on.
+        "config": {k: v for k, v in wd.read_config(directory).items() if k != "workers"},
+    }
+
+
+def report(manifest: dict[str, Any]) -> None:
+    """Prints what a manifest counts, a line a split."""
+    for split, total in manifest["splits"].items():
+        filled = total["row_tokens"] / (total["rows"] * manifest["length"])
+        labels = f" ({total['not_following'] / max(total['labelled'], 1):.1%} not following)"
+        print(
+            f"{split}: {total['documents']:,} documents, {total['sentences']:,} sentences,"
+            f" {total['tokens']:,} tokens"
+            f" ({total['unknown'] / max(total['tokens'], 1):.2%} unknown),"
+            f" {total['instances']:,} instances{labels if total['labelled'] else ''}"
+            f" in {total['rows']:,} rows of {manifest['length']}, {filled:.1%} filled"
+        )
+    train = manifest["splits"][dataset.TRAIN]
+    if manifest["objective"] == "mlm+nsp" and train["documents"] < FEW_DOCUMENTS * train["shards"]:
+        print(
+            f"note: a shard holds {train['documents'] / train['shards']:.0f} documents, and a"
+            " random next segment comes from its own shard: lower config.shards."
+        )
 
 
 def _check_sources(manifest: dict[str, Any], directory: Path) -> None:
@@ -124,227 +186,141 @@ def _check_sources(manifest: dict[str, Any], directory: Path) -> None:
             )
 
 
-def _deal_documents(config: PrepareConfig, blocks_dir: Path) -> dict[str, int]:
-    """Writes every document to the block its hash names; returns documents read by source."""
-    read: dict[str, int] = {}
-    with contextlib.ExitStack() as stack:
-        files: dict[str, Any] = {}
-        for index, source in enumerate(config.sources):
-            documents = read_documents(source, text_field=config.text_field)
-            if config.max_documents:
-                documents = itertools.islice(documents, config.max_documents)
-            read[source] = 0
-            for document in tqdm(documents, desc=f"read {source}", unit=" documents"):
-                digest = hashlib.sha256(document.text.encode("utf-8", "surrogatepass")).hexdigest()
-                name = _block_name(config, digest)
-                if name not in files:
-                    files[name] = stack.enter_context(
-                        open(blocks_dir / name, "w", encoding="utf-8")
-                    )
-                files[name].write(json.dumps(BlockText(digest, index, document.text)) + "\n")
-                read[source] += 1
-    return read
+def _clear(directory: Path) -> None:
+    """Takes away what an unfinished preparation has left."""
+    for name in (_UNFINISHED, wd.TOKENIZER):
+        shutil.rmtree(directory / name, ignore_errors=True)
+    for pattern in (f"{dataset.NAME}-*", f".partial-{dataset.NAME}-*"):
+        for path in directory.glob(pattern):
+            path.unlink()
 
 
-def _block_name(config: PrepareConfig, digest: str) -> str:
-    # Two independent parts of the hash: one for the split, one for the shard.
-    if int(digest[:8], 16) < config.heldout_fraction * 16**8:
-        return f"{dataset.HELDOUT}-{0:05d}"
-    return f"{dataset.TRAIN}-{int(digest[8:16], 16) % config.shards:05d}"
-
-
-def _read_block(path: Path) -> list[BlockText]:
-    """The documents of a block in the order of their hashes, the first of equal texts."""
-    with path.open(encoding="utf-8") as lines:
-        found = sorted(BlockText(*json.loads(line)) for line in lines)
-    return list({document.digest: document for document in reversed(found)}.values())[::-1]
-
-
-def _plan_blocks(config: PrepareConfig, blocks_dir: Path) -> list[Block]:
-    paths = {
-        split: sorted(blocks_dir.glob(f"{split}-*")) for split in (dataset.TRAIN, dataset.HELDOUT)
-    }
-    if not paths[dataset.TRAIN]:
+def _deal(config: PrepareConfig, directory: Path) -> buckets.Dealt:
+    """The documents in buckets: those of a killed run with this config, or new ones."""
+    unfinished = directory / _UNFINISHED
+    made_with = {k: v for k, v in wd.read_config(directory).items() if k != "workers"}
+    if (unfinished / _DEALT).exists():
+        saved = json.loads((unfinished / _DEALT).read_text("utf-8"))
+        dealt = buckets.Dealt(**saved["dealt"])
+        now = [describe_source(source) for source in config.sources]
+        if (
+            saved["config"] == made_with
+            and [
+                source | {"documents": found["documents"]}
+                for source, found in zip(now, dealt.sources, strict=True)
+            ]
+            == dealt.sources
+        ):
+            print(f"going on with the documents in {unfinished}")
+            return dealt
+    _clear(directory)
+    unfinished.mkdir()
+    dealt = buckets.deal(config, unfinished)
+    if not dealt.bytes.get(dataset.TRAIN):
         raise InputError(
             "config.sources hold no training document: add text,"
             f" or lower config.heldout_fraction={config.heldout_fraction}."
         )
-    return [
-        Block(path, split, shard, len(found))
-        for split, found in paths.items()
-        for shard, path in enumerate(found)
-    ]
+    wd.write_json(unfinished / _DEALT, {"config": made_with, "dealt": dealt._asdict()})
+    return dealt
 
 
-def _make_tokenizer(config: PrepareConfig, blocks_dir: Path) -> Tokenizer:
-    if config.tokenizer.path:
-        return tokenizers.load(config.tokenizer.path, config.tokenizer)
-    texts = (
-        document.text
-        for path in sorted(blocks_dir.glob(f"{dataset.TRAIN}-*"))
-        for document in _read_block(path)
-    )
-    return tokenizers.train(config.tokenizer, texts)
+@contextlib.contextmanager
+def _workers(config: PrepareConfig) -> Iterator[Callable[[Callable, Sequence], Iterable]]:
+    """`map`, in order, over as many processes as asked for."""
+    workers = config.workers or os.cpu_count() or 1
+    if workers == 1:
+        yield map
+        return
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        yield pool.imap
 
 
-def _write_blocks(
-    config: PrepareConfig, tokenizer: Tokenizer, blocks: list[Block], directory: Path
-) -> tuple[list[Counts], np.ndarray]:
-    """Turns every block into a shard, in processes; also counts the pieces of the train split."""
-    workers = min(config.workers or os.cpu_count() or 1, len(blocks))
-    tokenizer_path = directory / wd.TOKENIZER
-    token_counts = np.zeros(tokenizer.vocab_size, np.int64)
-    counts = []
-    context = multiprocessing.get_context("spawn")
-    with contextlib.ExitStack() as stack:
-        jobs = [(config, block, directory, tokenizer_path) for block in blocks]
-        if workers == 1:
-            results: Iterator = map(_write_block, jobs)
-        else:
-            results = stack.enter_context(context.Pool(workers)).imap(_write_block, jobs)
-        progress = tqdm(results, desc="write shards", total=len(blocks), unit=" shards")
-        for block, (count, pieces) in zip(blocks, progress, strict=True):
-            counts.append(count)
-            if block.split == dataset.TRAIN:
-                token_counts += pieces
-    return counts, token_counts
-
-
-def _write_block(job: tuple[PrepareConfig, Block, Path, Path]) -> tuple[Counts, np.ndarray]:
-    config, block, directory, tokenizer_path = job
-    tokenizer = tokenizers.load(tokenizer_path)
-    documents, sources, characters = _tokenize(_read_block(block.documents), tokenizer)
-    pieces = np.bincount(
-        np.fromiter((i for document in documents for s in document for i in s), np.int64),
-        minlength=tokenizer.vocab_size,
-    )
-    rng = np.random.default_rng([config.seed, block.split == dataset.HELDOUT, block.shard])
-    instances: list[Instance] = []
-    rows: list[Row] = []
-    passes = np.array([_passes(config, block, source) for source in sources], np.int64)
-    for number in range(passes.max(initial=0)):
-        of_pass = [
-            instance
-            for index in rng.permutation(np.flatnonzero(passes > number))
-            for instance in document_instances(
-                documents,
-                int(index),
-                length=config.instances.length,
-                short_probability=config.instances.short_probability,
-                rng=rng,
-            )
-        ]
-        instances += of_pass
-        rows += _make_rows(of_pass, config, tokenizer)
-    rows = [rows[i] for i in rng.permutation(len(rows))]
-    path = dataset.shard_path(directory, block.split, block.shard, block.shards)
-    written, size = dataset.write_shard(path, rows)
-    counts = Counts(
-        documents=len(documents),
-        sentences=sum(map(len, documents)),
-        tokens=int(pieces.sum()),
-        unknown=int(pieces[tokenizer.special.unk]),
-        characters=characters,
-        instances=len(instances),
-        random_next=sum(instance.is_random_next for instance in instances),
-        row_tokens=sum(len(row.ids) for row in rows),
-        rows=written,
-        record_bytes=size,
-        most_instances=max((len(row.lengths) for row in rows), default=0),
-    )
-    return counts, pieces
-
-
-def _passes(config: PrepareConfig, block: Block, source: int) -> int:
-    if block.split == dataset.HELDOUT:
-        return 1
-    passes = config.instances.passes
-    return passes[source if len(passes) > 1 else 0]
-
-
-def _tokenize(
-    documents: list[BlockText], tokenizer: Tokenizer
-) -> tuple[list[list[list[int]]], list[int], int]:
-    """Documents as sentences of ids, empty ones dropped; their sources; characters."""
-    tokenized, sources = [], []
-    characters = 0
-    for document in documents:
-        sentences = split_sentences(document.text)
-        characters += sum(map(len, sentences))
-        if ids := [ids for ids in tokenizer.encode_batch(sentences) if ids]:
-            tokenized.append(ids)
-            sources.append(document.source)
-    return tokenized, sources, characters
-
-
-def _make_rows(instances: list[Instance], config: PrepareConfig, tokenizer: Tokenizer) -> list[Row]:
-    if config.instances.packing:
-        lengths = [len(instance.a) + len(instance.b) + 3 for instance in instances]
-        groups = pack(lengths, config.instances.length)
-    else:
-        groups = [[index] for index in range(len(instances))]
-    special = tokenizer.special
-    return [
-        make_row([instances[i] for i in group], cls=special.cls, sep=special.sep)
-        for group in groups
-    ]
-
-
-def _manifest(
+def _make_tokenizer(
     config: PrepareConfig,
-    tokenizer: Tokenizer,
-    documents: dict[str, int],
-    blocks: list[Block],
-    counts: list[Counts],
     directory: Path,
-) -> dict[str, Any]:
-    totals: dict[str, dict[str, int]] = {}
-    for split in dict.fromkeys(block.split for block in blocks):
-        of_split = [c for b, c in zip(blocks, counts, strict=True) if b.split == split]
-        totals[split] = {
-            name: sum(getattr(count, name) for count in of_split)
-            for name in Counts._fields
-            if name != "most_instances"
-        }
-        totals[split]["shards"] = len(of_split)
-        if not totals[split]["rows"]:
-            del totals[split]
-    shards = [dataset.shard_path(directory, b.split, b.shard, b.shards) for b in blocks]
-    return {
-        "sources": [
-            describe_source(source) | {"documents": documents[source]} for source in config.sources
-        ],
-        "splits": totals,
-        "length": config.instances.length,
-        "max_instances": max(count.most_instances for count in counts),
-        "vocab_size": tokenizer.vocab_size,
-        "tokenizer": tokenizer.fingerprint,
-        "shards": {path.name: _sha256(path) for path in shards},
-        # Without what the result does not depend on.
-        "config": {k: v for k, v in wd.read_config(directory).items() if k != "workers"},
-    }
+    dealt: buckets.Dealt,
+    over: Callable[[Callable, Sequence], Iterable],
+) -> Tokenizer:
+    """The vocabulary that is given, or one trained on a sample of the training documents."""
+    saved, record = directory / wd.TOKENIZER, directory / _UNFINISHED / _TOKENIZER
+    if record.exists():
+        return tokenizers.load(saved)
+    if config.tokenizer.path:
+        tokenizer = tokenizers.load(config.tokenizer.path, config.tokenizer)
+    else:
+        parts = math.ceil(dealt.bytes[dataset.TRAIN] / SAMPLE_PART)
+        sample = range(min(parts, max(config.tokenizer.train_megabytes * 10**6 // SAMPLE_PART, 1)))
+        unfinished = directory / _UNFINISHED
+        if config.tokenizer.kind == "wordpiece":
+            count = functools.partial(_count_words, config, unfinished, parts)
+            words: Counter[str] = Counter()
+            for counted in tqdm(over(count, sample), desc="count words", total=len(sample)):
+                words.update(counted)
+            tokenizer = wordpiece.train_on_words(config.tokenizer, words)
+        else:
+            texts = (text for part in sample for text in _sample_texts(unfinished, parts, part))
+            tokenizer = tokenizers.train(config.tokenizer, texts)
+    tokenizer.save(saved)
+    wd.write_json(record, tokenizer.fingerprint)
+    return tokenizer
 
 
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _sample_texts(unfinished: Path, parts: int, part: int) -> Iterator[str]:
+    for document in buckets.read_shard(unfinished, dataset.TRAIN, part, parts):
+        yield document.text
 
 
-def _report(manifest: dict[str, Any], *, seconds: float) -> None:
-    for split, total in manifest["splits"].items():
-        filled = total["row_tokens"] / max(total["rows"] * manifest["length"], 1)
-        print(
-            f"{split}: {total['documents']:,} documents, {total['sentences']:,} sentences,"
-            f" {total['tokens']:,} tokens"
-            f" ({total['unknown'] / max(total['tokens'], 1):.2%} unknown),"
-            f" {total['instances']:,} instances"
-            f" ({total['random_next'] / max(total['instances'], 1):.1%} random next)"
-            f" in {total['rows']:,} rows of {manifest['length']}, {filled:.1%} filled"
+def _count_words(config: PrepareConfig, unfinished: Path, parts: int, part: int) -> Counter[str]:
+    return wordpiece.count_words(config.tokenizer, _sample_texts(unfinished, parts, part))
+
+
+def plan_shards(config: PrepareConfig, directory: Path, dealt: buckets.Dealt) -> list[ShardJob]:
+    """As many shards as asked for, or more where they would grow too large."""
+    jobs = []
+    for split, size in sorted(dealt.bytes_of_passes.items(), reverse=True):
+        least = config.shards if split == dataset.TRAIN else 1
+        shards = max(least, math.ceil(size / (config.shard_megabytes * 10**6)))
+        jobs += [ShardJob(config, directory, split, shards, shard) for shard in range(shards)]
+    return jobs
+
+
+def _write_shard(job: ShardJob) -> None:
+    """Writes a shard and then, as the sign that it is whole, what was counted."""
+    tokenizer = _load_tokenizer(job.directory / wd.TOKENIZER)
+    documents = buckets.read_shard(job.directory / _UNFINISHED, job.split, job.shard, job.shards)
+    made = make_shard(documents, job.split, job.shard, job.config, tokenizer)
+    record_bytes = dataset.write_shard(job.path, made.rows)
+    np.save(job.record.with_suffix(".npy"), made.pieces)
+    wd.write_json(
+        job.record,
+        {
+            "counts": made.counts._asdict(),
+            "record_bytes": record_bytes,
+            "file": checksum(job.path),
+        },
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def _load_tokenizer(directory: Path) -> Tokenizer:
+    return tokenizers.load(directory)
+
+
+def _drop_empty_splits(
+    jobs: list[ShardJob], records: list[dict[str, Any]]
+) -> tuple[list[ShardJob], list[dict[str, Any]]]:
+    """Without the held-out split where it has no row; raises InputError without training rows."""
+    rows: Counter[str] = Counter()
+    for job, record in zip(jobs, records, strict=True):
+        rows[job.split] += record["counts"]["rows"]
+    if not rows[dataset.TRAIN]:
+        raise InputError(
+            "config.sources hold no sentence for training: every document is blank or made of"
+            " control characters."
         )
-    train = manifest["splits"][dataset.TRAIN]
-    if train["documents"] < FEW_DOCUMENTS * train["shards"]:
-        print(
-            f"note: a shard holds {train['documents'] / train['shards']:.0f} documents, and a"
-            " random next segment comes from its own shard: lower config.shards."
-        )
-    print(f"prepared in {seconds:.0f} s")
+    kept = [pair for pair in zip(jobs, records, strict=True) if rows[pair[0].split]]
+    for job in jobs:
+        if not rows[job.split]:
+            job.path.unlink()
+    return [job for job, _ in kept], [record for _, record in kept]

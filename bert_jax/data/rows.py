@@ -7,32 +7,50 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int
 
-from bert_jax.data.pairs import Instance
+from bert_jax.data.instances import Instance
 
 
 class Row(NamedTuple):
     """Token ids with special tokens and no padding, and where each instance ends."""
 
     ids: Int[np.ndarray, "n"]
+    is_word_start: Bool[np.ndarray, "n"]
     lengths: Int[np.ndarray, "S"]  # of each instance; they add up to n
-    a_lengths: Int[np.ndarray, "S"]  # of `[CLS] A [SEP]`
-    is_random_next: Bool[np.ndarray, "S"]
+    a_lengths: Int[np.ndarray, "S"]  # of `[CLS] A [SEP]`; all of an instance without B
+    next_labels: Int[np.ndarray, "S"]  # see `bert_jax.data.instances`
+
+
+def mark(ids: Int[np.ndarray, "n"], is_word_start: Bool[np.ndarray, "n"]) -> Int[np.ndarray, "n"]:
+    """Ids that carry whether they begin a word: how tokens travel from text to row."""
+    return (2 * ids + is_word_start).astype(np.int32)
 
 
 def make_row(instances: Sequence[Instance], *, cls: int, sep: int) -> Row:
-    """Joins instances as `[CLS] A [SEP] B [SEP]`, one after the other."""
-    ids: list[int] = []
-    lengths, a_lengths = [], []
-    for instance in instances:
-        ids += [cls, *instance.a, sep, *instance.b, sep]
-        a_lengths.append(len(instance.a) + 2)
-        lengths.append(len(instance.a) + len(instance.b) + 3)
+    """Joins instances of marked tokens as `[CLS] A [SEP] B [SEP]`, one after the other."""
+    cls_token, sep_token = np.array([[2 * cls + 1], [2 * sep + 1]], np.int32)
+    parts: list[np.ndarray] = []
+    lengths, a_lengths, labels = [], [], []
+    for a, b, label in instances:
+        parts += (cls_token, a, sep_token)
+        a_lengths.append(len(a) + 2)
+        lengths.append(len(a) + 2)
+        if len(b):
+            parts += (b, sep_token)
+            lengths[-1] += len(b) + 1
+        labels.append(label)
+    marked = np.concatenate(parts)
     return Row(
-        np.array(ids, np.int32),
+        marked >> 1,
+        (marked & 1).astype(np.bool_),
         np.array(lengths, np.int32),
         np.array(a_lengths, np.int32),
-        np.array([instance.is_random_next for instance in instances], np.bool_),
+        np.array(labels, np.int8),
     )
+
+
+def instance_length(instance: Instance) -> int:
+    """Tokens of the instance in a row, special ones included."""
+    return len(instance.a) + 2 + (len(instance.b) + 1 if len(instance.b) else 0)
 
 
 def pack(lengths: Sequence[int], capacity: int) -> list[list[int]]:

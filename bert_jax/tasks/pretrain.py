@@ -101,6 +101,7 @@ class Data:
             raise InputError("config.data is empty: name the --workdir of a prepare run.")
         directory = Path(config.data).absolute()
         manifest = dataset.read_manifest(directory)
+        dataset.check_shards(directory, manifest)
         tokenizer = tokenizers.load(directory / wd.TOKENIZER)
         if manifest["length"] > config.model.positions:
             raise InputError(
@@ -161,7 +162,8 @@ def run(config: Values, workdir: str | Path) -> dict[str, float]:
     )
     with Checkpoints(directory, keep=config.keep) as checkpoints:
         if (newest := checkpoints.latest()) is not None:
-            _check_position(checkpoints.read_run(newest), data)
+            saved = checkpoints.read_run(newest)
+            _check_position(saved["position"], config, data, newest)
             state = checkpoints.restore(newest, state)
         start = int(state.step)
         with RunLog(directory, step=start, total_steps=config.steps, title="pretrain") as log:
@@ -262,22 +264,33 @@ def _unigram_loss(data: Data, batches: Iterable[PretrainBatch]) -> float:
     return total / weight
 
 
-def _position(data: Data, step: int) -> dict[str, Any]:
+def _position(config: PretrainConfig, data: Data, step: int) -> dict[str, Any]:
+    """Where a run is in its data: samples read, and of which dataset."""
     shards = json.dumps(data.manifest["shards"], sort_keys=True)
-    return {"step": step, "dataset": hashlib.sha256(shards.encode()).hexdigest()}
+    return {
+        "samples": step * config.batch_size,
+        "dataset": hashlib.sha256(shards.encode()).hexdigest(),
+    }
 
 
-def _check_position(saved: dict[str, Any], data: Data) -> None:
-    if saved["position"] != _position(data, saved["position"]["step"]):
+def _check_position(saved: dict[str, Any], config: PretrainConfig, data: Data, step: int) -> None:
+    here = _position(config, data, step)
+    if saved["dataset"] != here["dataset"]:
         raise InputError(
             f"the rows of {data.directory} are not those this run began with:"
             " prepare the same dataset again, or start in a new --workdir."
+        )
+    if saved["samples"] != here["samples"]:
+        raise InputError(
+            f"the checkpoint of step {step} has read {saved['samples']:,} samples and"
+            f" config.batch_size={config.batch_size} would have read {here['samples']:,}:"
+            " set config.batch_size as it was."
         )
 
 
 def _run_record(config: PretrainConfig, data: Data, step: int) -> dict[str, Any]:
     return {
-        "position": _position(data, step),
+        "position": _position(config, data, step),
         "config": dataclasses.asdict(config),
         "length": data.manifest["length"],
         "tokenizer": wd.read_files(data.directory / wd.TOKENIZER),

@@ -242,24 +242,28 @@ def _runs(pieces: Iterable[str], max_word_characters: int) -> str:
 
 
 def train(config: TokenizerConfig, texts: Iterable[str]) -> WordPiece:
+    """`train_on_words` for the words of the texts."""
+    return train_on_words(config, count_words(config, texts))
+
+
+def train_on_words(config: TokenizerConfig, words: Counter[str]) -> WordPiece:
     """A vocabulary of at most `config.vocab_size` pieces, the five special ones first.
 
-    The same text in any order gives the same vocabulary. Raises InputError if there is no
-    text, or if its characters do not fit.
+    `words` are those of `count_words`, added up over the parts of a text in any order.
+    Raises InputError if there is none, or if their characters do not fit.
     """
-    settings = Settings.of(config)
-    words = count_words(settings, texts)
     if not words:
         raise InputError("There is no text to train a tokenizer on; check config.sources.")
     room = config.vocab_size - len(SPECIAL_PIECES)
-    return WordPiece([*SPECIAL_PIECES, *train_pieces(words, room)], settings)
+    return WordPiece([*SPECIAL_PIECES, *train_pieces(words, room)], Settings.of(config))
 
 
-def count_words(settings: Settings, texts: Iterable[str]) -> Counter[str]:
+def count_words(config: TokenizerConfig, texts: Iterable[str]) -> Counter[str]:
     """How often each word occurs; a run of Chinese is one with `chinese_words`.
 
     Memory grows with the number of different words.
     """
+    settings = Settings.of(config)
     # Chinese characters are cut apart below, once for each different word: twice as fast.
     normalizer = dataclasses.replace(settings, chinese_characters=False).normalizer()
     splitter = pre_tokenizers.BertPreTokenizer()

@@ -108,7 +108,8 @@ def test_the_manifest_counts_what_is_there(data):
         assert totals["rows"] == len(rows) > 0
         assert totals["instances"] == len(lengths)
         assert totals["row_tokens"] == sum(len(row["ids"]) for row in rows) == lengths.sum()
-        assert totals["random_next"] == sum(row["is_random_next"].sum() for row in rows)
+        assert totals["not_following"] == sum((row["next_labels"] == 1).sum() for row in rows)
+        assert totals["labelled"] == totals["instances"]
         assert max(len(row["ids"]) for row in rows) <= manifest["length"] == 32
         most = max(most, *(len(row["lengths"]) for row in rows))
     assert manifest["max_instances"] == most > 1

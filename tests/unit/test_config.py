@@ -23,14 +23,21 @@ from bert_jax.errors import InputError
 
 TOKENIZER = dict(
     path="", kind="wordpiece", vocab_size=100, lowercase=True, chinese_words=False,
-    max_word_characters=100,
+    max_word_characters=100, train_megabytes=1,
 )  # fmt: skip
-INSTANCES = dict(length=128, passes=[1], short_probability=0.1, packing=True)
+INSTANCES = dict(
+    objective="mlm+nsp", length=128, passes=[1], short_probability=0.1, packing=True,
+    words="pieces",
+)  # fmt: skip
 PREPARE = dict(
     sources=["a.txt"], text_field="text", max_documents=0, heldout_fraction=0.01,
-    tokenizer=TOKENIZER, instances=INSTANCES, shards=1, workers=0, seed=0,
+    tokenizer=TOKENIZER, instances=INSTANCES, drop_duplicate_paragraphs=False, shards=1,
+    shard_megabytes=1, workers=0, seed=0,
 )  # fmt: skip
-MASKING = dict(rate=0.15, max_predictions=20, mask_share=0.8, random_share=0.1)
+MASKING = dict(
+    unit="token", span_words=1, rate=0.15, max_predictions=20, mask_share=0.8, random_share=0.1,
+    random_special=True,
+)  # fmt: skip
 MODEL = dict(
     vocab_size=0, positions=128, segment_types=2, width=8, layers=1, heads=2, feed_forward=16,
     gelu="erf", layer_norm_epsilon=1e-12, init_stddev=0.02, dropout=0.1, attention_dropout=0.1,
@@ -153,10 +160,10 @@ def test_the_items_of_a_tuple_have_their_type():
 
 
 TOO_SMALL = [
-    (TokenizerConfig, "tokenizer.", dict(vocab_size=15, max_word_characters=0)),
+    (TokenizerConfig, "tokenizer.", dict(vocab_size=15, max_word_characters=0, train_megabytes=0)),
     (InstancesConfig, "instances.", dict(length=7, passes=[0])),
-    (PrepareConfig, "", dict(max_documents=-1, shards=0, workers=-1)),
-    (MaskingConfig, "masking.", dict(max_predictions=0)),
+    (PrepareConfig, "", dict(max_documents=-1, shards=0, shard_megabytes=0, workers=-1)),
+    (MaskingConfig, "masking.", dict(max_predictions=0, span_words=0)),
     (
         ModelConfig,
         "model.",
@@ -196,6 +203,8 @@ SHARES = [
 ]
 CHOICES = [
     (TokenizerConfig, "tokenizer.", {"kind": "wordpeice"}),
+    (InstancesConfig, "instances.", {"objective": "nsp", "words": "jeiba"}),
+    (MaskingConfig, "masking.", {"unit": "words"}),
     (ModelConfig, "model.", {"gelu": "relu", "compute_dtype": "float16"}),
     (OptimizerConfig, "optimizer.", {"schedule": "linaer"}),
     (PretrainConfig, "", {"task": "pretrian", "prng": "philox"}),

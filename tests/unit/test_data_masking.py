@@ -1,29 +1,46 @@
 """Which tokens are masked and what replaces them (create_pretraining_data.py)."""
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 
 from bert_jax.config import MaskingConfig
+from bert_jax.data.instances import FOLLOWS, Instance
 from bert_jax.data.masking import mask_row, predictions
-from bert_jax.data.pairs import Instance
-from bert_jax.data.rows import make_row
+from bert_jax.data.rows import make_row, mark
 
 CLS, SEP, MASK, VOCAB = 2, 3, 4, 50
 SIGMAS = 4.5
-BERT = MaskingConfig(rate=0.15, max_predictions=80, mask_share=0.8, random_share=0.1)
+BERT = MaskingConfig(
+    unit="token",
+    span_words=3,
+    rate=0.15,
+    max_predictions=80,
+    mask_share=0.8,
+    random_share=0.1,
+    random_special=True,
+)
 
 
 def row_of(*lengths, first_id=10):
     """A row of instances; a pair (n, m) has n tokens in A and m in B."""
-    instances = [Instance([first_id] * n, [first_id + 1] * m, False) for n, m in lengths]
-    return make_row(instances, cls=CLS, sep=SEP)
+    return make_row(
+        [instance([first_id] * n, [first_id + 1] * m) for n, m in lengths], cls=CLS, sep=SEP
+    )
 
 
-def mask(row, config=BERT, seed=0, vocab_size=VOCAB):
+def instance(a, b, a_starts=True, b_starts=True):
+    """Of ids, and which of them begin a word."""
+    sides = ((np.array(a, int), a_starts), (np.array(b, int), b_starts))
+    marked = (mark(ids, np.broadcast_to(starts, ids.shape)) for ids, starts in sides)
+    return Instance(*marked, FOLLOWS)
+
+
+def mask(row, config=BERT, seed=0):
     rng = np.random.default_rng(seed)
-    return mask_row(row, config, vocab_size=vocab_size, mask_id=MASK, rng=rng)
+    return mask_row(row, config, mask_id=MASK, replacements=np.arange(VOCAB), rng=rng)
 
 
 @pytest.mark.parametrize(
@@ -38,13 +55,15 @@ def test_number_of_predictions(length, count):
 
 
 def test_predictions_stop_at_the_most_allowed():
-    config = MaskingConfig(rate=0.15, max_predictions=20, mask_share=0.8, random_share=0.1)
+    config = dataclasses.replace(BERT, max_predictions=20, mask_share=0.8, random_share=0.1)
     assert predictions(512, config) == 20
     assert len(mask(row_of((200, 300)), config).positions) == 20
 
 
 def test_more_wanted_than_there_are_tokens_masks_them_all():
-    config = MaskingConfig(rate=1.0, max_predictions=80, mask_share=1.0, random_share=0.0)
+    config = dataclasses.replace(
+        BERT, rate=1.0, max_predictions=80, mask_share=1.0, random_share=0.0
+    )
     masked = mask(row_of((2, 1), (1, 1)), config)
     assert masked.positions.tolist() == [1, 2, 4, 7, 9]
     assert masked.ids.tolist() == [CLS, MASK, MASK, SEP, MASK, SEP, CLS, MASK, SEP, MASK, SEP]
@@ -53,7 +72,7 @@ def test_more_wanted_than_there_are_tokens_masks_them_all():
 def test_positions_rise_and_avoid_special_tokens_and_labels_are_what_stood_there():
     rng = np.random.default_rng(1)
     instances = [
-        Instance(rng.integers(5, VOCAB, n).tolist(), rng.integers(5, VOCAB, m).tolist(), True)
+        instance(rng.integers(5, VOCAB, n), rng.integers(5, VOCAB, m))
         for n, m in [(20, 30), (1, 1), (7, 40)]
     ]
     row = make_row(instances, cls=CLS, sep=SEP)
@@ -70,8 +89,10 @@ def test_positions_rise_and_avoid_special_tokens_and_labels_are_what_stood_there
 
 def test_special_ids_inside_the_text_can_be_masked():
     # Places are special, not ids: a text may hold a piece that looks like [SEP].
-    config = MaskingConfig(rate=1.0, max_predictions=80, mask_share=1.0, random_share=0.0)
-    row = make_row([Instance([SEP, CLS], [SEP], False)], cls=CLS, sep=SEP)
+    config = dataclasses.replace(
+        BERT, rate=1.0, max_predictions=80, mask_share=1.0, random_share=0.0
+    )
+    row = make_row([instance([SEP, CLS], [SEP])], cls=CLS, sep=SEP)
     assert mask(row, config).positions.tolist() == [1, 2, 4]
 
 
@@ -119,7 +140,7 @@ def test_eighty_ten_ten_and_random_ids_from_the_whole_vocabulary():
     ],
 )
 def test_shares_of_all_or_nothing(mask_share, random_share, is_right):
-    config = MaskingConfig(0.15, 80, mask_share, random_share)
+    config = dataclasses.replace(BERT, mask_share=mask_share, random_share=random_share)
     masked = mask(row_of((250, 250), first_id=VOCAB), config)
     assert is_right(masked.ids[masked.positions])
 
@@ -134,7 +155,7 @@ def test_each_instance_of_a_packed_row_gets_its_own_number():
 
 
 def test_a_packed_row_asking_for_too_many_keeps_a_random_choice():
-    config = MaskingConfig(rate=0.15, max_predictions=10, mask_share=0.8, random_share=0.1)
+    config = dataclasses.replace(BERT, max_predictions=10, mask_share=0.8, random_share=0.1)
     row = row_of((23, 24), (23, 24))  # 8 each
     runs = 2000
     first = []

@@ -1,5 +1,6 @@
 """Batches as a function of (seed, step, host, hosts), and every array of one of them."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -7,16 +8,24 @@ import numpy as np
 import pytest
 
 from bert_jax.config import MaskingConfig
-from bert_jax.data.pairs import Instance
+from bert_jax.data.instances import DOES_NOT_FOLLOW, FOLLOWS, Instance
 from bert_jax.data.pipeline import heldout_batches, iterate_from, training_batches
-from bert_jax.data.rows import make_row
+from bert_jax.data.rows import make_row, mark
 from bert_jax.text import tokenizer as tokenizers
 
 # [PAD] is not 0 and [MASK] not 4, as in no vocabulary that code could have assumed.
 PIECES = ["a", "b", "[MASK]", "[CLS]", "[UNK]", "[SEP]", "[PAD]", "c", "d", "e", "f", "g", "h"]
 CLS, SEP, PAD, MASK = 3, 5, 6, 2
 LENGTH, INSTANCES = 24, 3
-MASKING = MaskingConfig(rate=0.15, max_predictions=5, mask_share=0.8, random_share=0.1)
+MASKING = MaskingConfig(
+    unit="token",
+    span_words=3,
+    rate=0.15,
+    max_predictions=5,
+    mask_share=0.8,
+    random_share=0.1,
+    random_special=True,
+)
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +37,14 @@ def tokenizer(tmp_path_factory):
 
 def make_rows(count):
     """Rows told apart by the length of A: row i has i + 1 tokens there."""
-    return [make_row([Instance([7] * (i + 1), [8, 9], i % 2 == 0)], cls=CLS, sep=SEP)
-            for i in range(count)]  # fmt: skip
+    return [
+        make_row([instance([7] * (i + 1), [8, 9], label=i % 2)], cls=CLS, sep=SEP)
+        for i in range(count)
+    ]
+
+
+def instance(a, b, label):
+    return Instance(*(mark(np.array(ids), np.ones(len(ids), bool)) for ids in (a, b)), label)
 
 
 def batches_of(tokenizer, *, make=training_batches, rows=12, batch_size=4, seed=1, **hosts):
@@ -60,10 +75,12 @@ def row_numbers(batch):
 
 def test_a_packed_row_spelled_out(tokenizer):
     row = make_row(
-        [Instance([7, 8], [9], True), Instance([10], [11, 12, 7], False)], cls=CLS, sep=SEP
+        [instance([7, 8], [9], DOES_NOT_FOLLOW), instance([10], [11, 12, 7], FOLLOWS)],
+        cls=CLS,
+        sep=SEP,
     )
     # Chosen tokens stay as they are, so that the ids can be written down.
-    masking = MaskingConfig(rate=0.3, max_predictions=5, mask_share=0.0, random_share=0.0)
+    masking = dataclasses.replace(MASKING, rate=0.3, mask_share=0.0, random_share=0.0)
     batches = training_batches(
         [row], tokenizer, masking, length=16, max_instances=3, batch_size=1, seed=0
     )
@@ -92,7 +109,7 @@ def test_a_packed_row_spelled_out(tokenizer):
 
 
 def test_masked_tokens_are_replaced_in_the_ids(tokenizer):
-    masking = MaskingConfig(rate=0.3, max_predictions=5, mask_share=1.0, random_share=0.0)
+    masking = dataclasses.replace(MASKING, rate=0.3, mask_share=1.0, random_share=0.0)
     batch = training_batches(
         make_rows(4), tokenizer, masking, length=LENGTH, max_instances=1, batch_size=4, seed=0
     )[0]

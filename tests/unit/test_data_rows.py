@@ -5,20 +5,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bert_jax.data.pairs import Instance
-from bert_jax.data.rows import make_row, pack
+from bert_jax.data.instances import DOES_NOT_FOLLOW, FOLLOWS, NO_LABEL, Instance
+from bert_jax.data.rows import instance_length, make_row, mark, pack
+
+
+def marked(*tokens):
+    """Of ids; a negative one goes on a word."""
+    return mark(np.abs(tokens, dtype=int), np.array(tokens) > 0)
 
 
 def test_a_row_spelled_out():
-    row = make_row(
-        [Instance([10, 11], [12], True), Instance([13], [14, 15, 16], False)], cls=2, sep=3
-    )
-    assert row.ids.tolist() == [2, 10, 11, 3, 12, 3, 2, 13, 3, 14, 15, 16, 3]
-    assert row.lengths.tolist() == [6, 7]
-    assert row.a_lengths.tolist() == [4, 3]
-    assert row.is_random_next.tolist() == [True, False]
-    assert (row.ids.dtype, row.lengths.dtype) == (np.int32, np.int32)
-    assert row.is_random_next.dtype == np.bool_
+    nothing = marked(1)[:0]
+    instances = [
+        Instance(marked(10, -11), marked(12), DOES_NOT_FOLLOW),
+        Instance(marked(13), marked(14, -15, 16), FOLLOWS),
+        Instance(marked(17, -18), nothing, NO_LABEL),
+    ]
+    row = make_row(instances, cls=2, sep=3)
+    assert row.ids.tolist() == [2, 10, 11, 3, 12, 3, 2, 13, 3, 14, 15, 16, 3, 2, 17, 18, 3]
+    goes_on = [10, 11, 14, 15, 17, 18]
+    assert row.ids[~row.is_word_start].tolist() == goes_on[1::2]
+    assert row.lengths.tolist() == [6, 7, 4] == [*map(instance_length, instances)]
+    assert row.a_lengths.tolist() == [4, 3, 4]
+    assert row.next_labels.tolist() == [1, 0, -1]
+    dtypes = [array.dtype for array in row]
+    assert dtypes == [np.int32, np.bool_, np.int32, np.int32, np.int8]
 
 
 @given(st.lists(st.integers(1, 64), max_size=200), st.integers(64, 100))

@@ -47,6 +47,7 @@ def config(**changed):
         "lowercase": True,
         "chinese_words": False,
         "max_word_characters": 100,
+        "train_megabytes": 1,
     }
     return TokenizerConfig(**(values | changed))
 

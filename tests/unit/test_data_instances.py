@@ -9,7 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bert_jax.data.pairs import document_instances, truncate_pair
+from bert_jax.data.instances import (
+    DOES_NOT_FOLLOW,
+    TokenizedDocument,
+    next_sentence_instances,
+    truncate_pair,
+)
 
 # Bounds are this many standard errors wide; the seeds are fixed, so nothing flickers.
 SIGMAS = 4.5
@@ -28,13 +33,25 @@ def flatten(sentences):
     return [token for sentence in sentences for token in sentence]
 
 
+def tokenized(documents):
+    return [
+        TokenizedDocument(np.array(flatten(document)), np.cumsum([*map(len, document)]))
+        for document in documents
+    ]
+
+
 def instances_of(documents, index=0, *, length=128, short_probability=0.0, seed=0):
+    """(A, B, is random next) as tuples of one pass."""
     rng = np.random.default_rng(seed)
-    return list(
-        document_instances(
-            documents, index, length=length, short_probability=short_probability, rng=rng
+    return plain(
+        next_sentence_instances(
+            tokenized(documents), index, length=length, short_probability=short_probability, rng=rng
         )
     )
+
+
+def plain(instances):
+    return [(a.tolist(), b.tolist(), label == DOES_NOT_FOLLOW) for a, b, label in instances]
 
 
 def contains_run(tokens, run):
@@ -94,11 +111,14 @@ def test_statistics_agree_with_the_original_algorithm():
         ]
 
     rng, slow_rng = np.random.default_rng(2), random.Random(3)
+    arrays = tokenized(documents)
     ours, theirs = [], []
     for _ in range(100):
         for index in range(len(documents)):
-            found = document_instances(documents, index, length=40, short_probability=0.3, rng=rng)
-            ours.append(statistics(list(found)))
+            found = next_sentence_instances(
+                arrays, index, length=40, short_probability=0.3, rng=rng
+            )
+            ours.append(statistics(plain(found)))
             theirs.append(statistics(slow_instances(documents, index, 40, 0.3, slow_rng)))
     ours, theirs = np.array(ours, float), np.array(theirs, float)
     error = np.sqrt((ours.var(0) + theirs.var(0)) / len(ours))
@@ -109,10 +129,11 @@ def test_every_outcome_is_as_likely_as_in_the_original():
     documents = number_tokens([[2, 1, 3], [2, 2], [1]])
     runs = 20_000
     rng, slow_rng = np.random.default_rng(4), random.Random(5)
+    arrays = tokenized(documents)
     ours, theirs = collections.Counter(), collections.Counter()
     for _ in range(runs):
-        found = document_instances(documents, 0, length=8, short_probability=0.2, rng=rng)
-        ours[tuple((tuple(a), tuple(b), bool(r)) for a, b, r in found)] += 1
+        found = next_sentence_instances(arrays, 0, length=8, short_probability=0.2, rng=rng)
+        ours[tuple((tuple(a), tuple(b), r) for a, b, r in plain(found))] += 1
         theirs[tuple(slow_instances(documents, 0, 8, 0.2, slow_rng))] += 1
     assert len(theirs) > 50
     for outcome in ours | theirs:
@@ -159,16 +180,16 @@ def test_segments_are_runs_of_one_document_and_fit(lengths, length, seed):
 def test_a_document_of_one_sentence_is_always_random_next():
     documents = number_tokens([[5], [3, 3], [4]])
     for seed in range(200):
-        (instance,) = instances_of(documents, seed=seed)
-        assert instance.is_random_next
-        assert list(instance.a) == documents[0][0]
+        ((a, _, is_random),) = instances_of(documents, seed=seed)
+        assert is_random
+        assert a == documents[0][0]
 
 
 def test_random_next_is_half_of_the_chunks_of_several_sentences():
     documents = number_tokens([[1] * 2, [1] * 50])
     runs = 4000
     # Both sentences make the first chunk.
-    share = np.mean([instances_of(documents, seed=seed)[0].is_random_next for seed in range(runs)])
+    share = np.mean([instances_of(documents, seed=seed)[0][2] for seed in range(runs)])
     assert abs(share - 0.5) < SIGMAS * math.sqrt(0.25 / runs)
 
 
@@ -187,9 +208,9 @@ def test_random_next_comes_from_another_document_and_all_of_them():
 
 def test_random_next_of_a_corpus_of_one_document_keeps_its_label():
     documents = number_tokens([[3]])
-    (instance,) = instances_of(documents)
-    assert instance.is_random_next
-    assert list(instance.b) == documents[0][0]
+    ((_, b, is_random),) = instances_of(documents)
+    assert is_random
+    assert b == documents[0][0]
 
 
 def test_short_targets_have_the_stated_share_and_are_uniform():
@@ -215,7 +236,7 @@ def test_short_targets_have_the_stated_share_and_are_uniform():
 
 @given(st.integers(1, 30), st.integers(1, 30), st.integers(2, 40), st.integers(0, 2**32))
 def test_truncation_takes_from_the_longer_side_and_from_b_on_a_tie(len_a, len_b, longest, seed):
-    a, b = list(range(len_a)), list(range(100, 100 + len_b))
+    a, b = np.arange(len_a), np.arange(100, 100 + len_b)
     short_a, short_b = truncate_pair(a, b, longest, np.random.default_rng(seed))
     while len_a + len_b > longest:
         if len_a > len_b:
@@ -223,15 +244,15 @@ def test_truncation_takes_from_the_longer_side_and_from_b_on_a_tie(len_a, len_b,
         else:
             len_b -= 1
     assert (len(short_a), len(short_b)) == (len_a, len_b)
-    assert contains_run(a, short_a)
-    assert contains_run(b, short_b)
+    assert contains_run(a.tolist(), short_a.tolist())
+    assert contains_run(b.tolist(), short_b.tolist())
 
 
 @pytest.mark.parametrize("side", [0, 1])
 def test_truncation_takes_from_front_and_back_alike(side):
     drops, runs = 10, 1000
-    pair = [[0], [0]]
-    pair[side] = list(range(50))
+    pair = [np.zeros(1, int), np.zeros(1, int)]
+    pair[side] = np.arange(50)
     rng = np.random.default_rng(6)
     from_front = [truncate_pair(*pair, 51 - drops, rng)[side][0] for _ in range(runs)]
     assert abs(np.mean(from_front) - drops / 2) < SIGMAS * math.sqrt(drops / 4 / runs)
