@@ -123,20 +123,21 @@ def _prepare(config: PrepareConfig, directory: Path) -> dict[str, Any]:
         for split in splits
     }
     shards = {job.path.name: record["file"] for job, record in zip(jobs, records, strict=True)}
-    return make_manifest(config, directory, dealt.sources, tokenizer, counts, shards)
+    return make_manifest(config, directory, dealt, tokenizer, counts, shards)
 
 
 def make_manifest(
     config: PrepareConfig,
     directory: Path,
-    sources: list[dict[str, Any]],
+    dealt: buckets.Dealt,
     tokenizer: Tokenizer,
     counts: dict[str, Counts],
     shards: dict[str, dict[str, Any]],
 ) -> dict[str, Any]:
     """Where the rows come from, how they were made, and what they are."""
     return {
-        "sources": sources,
+        "sources": dealt.sources,
+        "text_bytes": sum(dealt.bytes.values()),
         "splits": {
             split: total._asdict()
             | {"shards": sum(name.startswith(f"{dataset.NAME}-{split}.") for name in shards)}
