@@ -1,11 +1,16 @@
 """Datasets of TensorFlow Datasets by name, read as ArrayRecord without TensorFlow."""
 
+import importlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from bert_jax.errors import InputError, first_line
+
+# TFDS imports its builders folder by folder and, without a word, stops at the first that
+# wants a package which is not here: before these.
+BUILDERS = ("question_answering", "summarization", "text", "translate")
 
 
 class Name(NamedTuple):
@@ -63,6 +68,8 @@ def _builder(source: str) -> Any:
     # Half a second and hundreds of modules: only who names a dataset pays.
     import tensorflow_datasets as tfds
 
+    for folder in BUILDERS:
+        importlib.import_module(f"tensorflow_datasets.{folder}")
     name, version, _ = parse(source)
     try:
         if Path(name).is_dir():

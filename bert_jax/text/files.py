@@ -142,7 +142,9 @@ def _reading(path: FilePath, *errors: type[Exception]) -> Iterator[None]:
             mend = "check that it is there, and whole"
         else:
             raise
-        raise InputError(f"{path} cannot be read ({first_line(error)}); {mend}.") from error
+        raise InputError(
+            f"{path} cannot be read ({type(error).__name__}: {first_line(error)}); {mend}."
+        ) from error
 
 
 def _decoded(raw: bytes, path: FilePath, number: int, offset: int) -> str:
