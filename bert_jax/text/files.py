@@ -216,7 +216,8 @@ def _parquet(path: FilePath, fields: Sequence[str]) -> Iterator[Record]:
     from pyarrow import ArrowException, parquet
 
     with _reading(path, ArrowException), _open(path) as file:
-        table = parquet.ParquetFile(file, buffer_size=BUFFER_BYTES)
+        # Without both it reads a row group's column whole, which may be gigabytes.
+        table = parquet.ParquetFile(file, buffer_size=BUFFER_BYTES, pre_buffer=False)
         for name in fields:
             field(dict.fromkeys(table.schema_arrow.names), name, str(path))
         start = 0

