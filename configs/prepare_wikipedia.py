@@ -11,16 +11,13 @@ from ml_collections import ConfigDict
 
 from configs import prepare_chinese, prepare_english
 
-SHARDS = {"zh": 256, "en": 1024}  # about 20 MB of text in each
+LANGUAGES = {"zh": prepare_chinese, "en": prepare_english}
 
 
 def get_config(arg: str = "") -> ConfigDict:
     """The config; `arg` is "" or "zh", "en", or "tiny" (few Chinese articles)."""
-    language = arg if arg in SHARDS else "zh"
-    base = prepare_english if language == "en" else prepare_chinese
-    config = base.get_config("" if arg in SHARDS else arg)
+    language = arg if arg in LANGUAGES else "zh"
+    config = LANGUAGES[language].get_config("" if arg in LANGUAGES else arg)
     config.sources = (f"tfds:wikipedia/20230601.{language}",)
-    if arg != "tiny":
-        config.instances.passes = (1,)
-        config.shards = SHARDS[language]
+    config.instances.passes = (1,)
     return config
