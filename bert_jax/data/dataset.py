@@ -105,14 +105,17 @@ def read_manifest(directory: str | Path) -> dict[str, Any]:
     """The manifest, or an InputError that says how to make one."""
     path = Path(directory) / MANIFEST
     try:
-        return json.loads(path.read_text("utf-8"))
+        manifest = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise InputError(
             f"{directory} holds no prepared dataset ({MANIFEST} is missing):"
             " make one with python -m bert_jax.prepare --workdir=DIR."
         ) from None
     except ValueError:
-        raise InputError(f"{path} is not valid JSON: prepare the dataset again.") from None
+        manifest = None
+    if not isinstance(manifest, dict) or "shards" not in manifest:
+        raise InputError(f"{path} is not a manifest of rows: prepare the dataset again.")
+    return manifest
 
 
 def check_shards(directory: str | Path, manifest: dict[str, Any]) -> None:
@@ -137,9 +140,15 @@ class RowSource:
     def __init__(self, directory: str | Path, split: str):
         import tensorflow_datasets as tfds
 
-        builder = tfds.builder_from_directory(directory)
-        self._info = builder.info.splits[split]
-        self._source = builder.as_data_source(split)
+        try:
+            builder = tfds.builder_from_directory(directory)
+            self._info = builder.info.splits[split]
+            self._source = builder.as_data_source(split)
+        except Exception as error:  # whatever the reader meets in a damaged file
+            raise InputError(
+                f"{directory} cannot be opened as a dataset ({type(error).__name__}):"
+                " copy it again, or prepare it again."
+            ) from error
 
     def __len__(self) -> int:
         return len(self._source)
@@ -147,7 +156,7 @@ class RowSource:
     def __getitem__(self, index: int) -> Row:
         try:
             return Row(**self._source[index])
-        except Exception as error:  # the reader raises what it likes for a damaged record
+        except Exception as error:
             shard = int(np.searchsorted(np.cumsum(self._info.shard_lengths), index, side="right"))
             raise InputError(
                 f"{self._info.filepaths[shard]} holds a record that cannot be read (row {index},"

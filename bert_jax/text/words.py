@@ -47,6 +47,8 @@ class WordMarker:
             for place, (first, _) in enumerate(encoding.offsets):
                 if CHINESE_CHARACTER.match(sentence, first):
                     is_start[place] = first in begins
+                    # A ▁ of its own stands where its word does, and begins it.
+                    begins.discard(first)
             is_start[:1] = True
             yield ids, is_start
 
