@@ -1,6 +1,7 @@
 """Each entry point as a user calls it, on `:tiny` configs."""
 
 import json
+import statistics
 
 import pytest
 from cli.conftest import FINETUNE, PRETRAIN
@@ -76,6 +77,10 @@ def test_finetune_from_scratch_then_evaluate(made, command, tmp_path):
     assert sum(map(sum, matrix)) == found["rows"] > 5
     right = (matrix[0][0] + matrix[1][1]) / found["rows"]
     assert found["accuracy"] == pytest.approx(right, abs=1e-9)
+    # The deviation of a row that is right or wrong, over the root of their number.
+    rows = [1] * (matrix[0][0] + matrix[1][1]) + [0] * (matrix[0][1] + matrix[1][0])
+    error = statistics.pstdev(rows) / len(rows) ** 0.5
+    assert found["accuracy_error"] == pytest.approx(error, abs=1e-9)
 
 
 def test_evaluate_a_pretraining(made, command):
