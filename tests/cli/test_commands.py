@@ -1,6 +1,7 @@
 """Each entry point as a user calls it, on `:tiny` configs."""
 
 import json
+import re
 import statistics
 
 import pytest
@@ -162,3 +163,17 @@ def test_predict_fills_masks(made, command):
         assert 0 < probabilities[-1] <= probabilities[0] < 1
         assert probabilities == sorted(probabilities, reverse=True)
         assert len({filling["token"] for filling in fillings}) == 5
+
+
+COMMANDS = {
+    **dict.fromkeys(("prepare", "pretrain", "finetune", "evaluate"), ("--config", "--workdir")),
+    "predict": ("--model", "--text", "--input", "--output", "--[no]truncate"),
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_prints_the_flags(name, command):
+    printed = command(name, "--help")
+    assert f"python -m bert_jax.{name}" in printed
+    for flag in COMMANDS[name]:
+        assert re.search(rf"^ *{re.escape(flag)}\b", printed, re.MULTILINE), flag
