@@ -9,6 +9,7 @@ from typing import Any
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+from bert_jax.errors import InputError
 from bert_jax.workdir import write_text
 
 METRICS = "metrics.jsonl"
@@ -69,8 +70,14 @@ class RunLog:
 
 def read_metrics(workdir: str | Path) -> list[dict[str, Any]]:
     """Every logged point, in order."""
-    with open(Path(workdir) / METRICS, encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
+    path = Path(workdir) / METRICS
+    try:
+        return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    except FileNotFoundError:
+        raise InputError(
+            f"{path} is missing, which says what the run has reached: put it back, or use a new"
+            " --workdir."
+        ) from None
 
 
 def _drop_after(path: Path, step: int) -> None:
