@@ -7,11 +7,13 @@ quickstart goes on where it was.
 
 import os
 import platform
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 from absl import flags
 
 from bert_jax import cli
@@ -35,7 +37,11 @@ def main() -> None:
     """Parses --workdir and --variant and runs every stage."""
     workdir = flags.DEFINE_string("workdir", "runs/quickstart", "Where everything goes.")
     variant = flags.DEFINE_string("variant", "", 'Config variant: "" or "tiny".')
-    cli.guard(lambda: quickstart(Path(workdir.value), variant.value))
+    # The second fine-tuning and the evaluation find their functions compiled. Not kept in the
+    # workdir: they are for this processor only.
+    with tempfile.TemporaryDirectory() as compiled:
+        jax.config.update("jax_compilation_cache_dir", compiled)
+        cli.guard(lambda: quickstart(Path(workdir.value), variant.value))
 
 
 def quickstart(root: Path, variant: str) -> None:
