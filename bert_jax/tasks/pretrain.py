@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 from bert_jax import workdir as wd
@@ -26,7 +27,7 @@ from bert_jax.text import tokenizer as tokenizers
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.training.checkpoint import Checkpoints, has_checkpoint
 from bert_jax.training.logging import RunLog, read_metrics
-from bert_jax.training.loop import TOKENS, Every, evaluate, train
+from bert_jax.training.loop import TOKENS, At, evaluate, train
 from bert_jax.training.losses import accuracy, cross_entropy
 from bert_jax.training.metrics import Mean
 from bert_jax.training.optimizer import make_optimizer
@@ -150,6 +151,27 @@ def run(config: Values, workdir: str | Path) -> dict[str, float]:
     )
     data.tokenizer.save(directory / wd.TOKENIZER)
 
+    with Checkpoints(directory, keep=config.keep) as checkpoints:
+        start = checkpoints.latest() or 0
+        if start:
+            _check_position(checkpoints.read_run(start)["position"], config, data, start)
+        if start < config.steps:
+            with RunLog(directory, step=start, total_steps=config.steps, title="pretrain") as log:
+                _train(config, data, mesh, checkpoints, log, start)
+    plots.draw_curves(directory)
+    points = read_metrics(directory)
+    return next((p for p in reversed(points) if p["split"] == dataset.HELDOUT), points[-1])
+
+
+def _train(
+    config: PretrainConfig,
+    data: Data,
+    mesh: Mesh,
+    checkpoints: Checkpoints,
+    log: RunLog,
+    start: int,
+) -> None:
+    """Trains from the checkpoint of step `start`, or where that is 0 from nothing."""
     optimizer, schedule = make_optimizer(config.optimizer, total_steps=config.steps)
     objective = make_objective(PretrainModel(config.model))
     place = batch_placer(mesh)
@@ -160,29 +182,20 @@ def run(config: Values, workdir: str | Path) -> dict[str, float]:
         prng=config.prng,
         mesh=mesh,
     )
-    with Checkpoints(directory, keep=config.keep) as checkpoints:
-        if (newest := checkpoints.latest()) is not None:
-            saved = checkpoints.read_run(newest)
-            _check_position(saved["position"], config, data, newest)
-            state = checkpoints.restore(newest, state)
-        start = int(state.step)
-        with RunLog(directory, step=start, total_steps=config.steps, title="pretrain") as log:
-            batches = pipeline.iterate_from(data.batches(config, dataset.TRAIN), start)
-            train(
-                state,
-                make_train_step(
-                    objective, optimizer, schedule, mesh=mesh, microbatches=config.microbatches
-                ),
-                map(place, batches),
-                total_steps=config.steps,
-                log_every=config.log_every,
-                log=log,
-                shown=SHOWN,
-                actions=_actions(config, data, objective, place, checkpoints, log),
-            )
-    plots.draw_curves(directory)
-    points = read_metrics(directory)
-    return next((p for p in reversed(points) if p["split"] == dataset.HELDOUT), points[-1])
+    if start:
+        state = checkpoints.restore(start, state)
+    train(
+        state,
+        make_train_step(
+            objective, optimizer, schedule, mesh=mesh, microbatches=config.microbatches
+        ),
+        map(place, pipeline.iterate_from(data.batches(config, dataset.TRAIN), start)),
+        total_steps=config.steps,
+        log_every=config.log_every,
+        log=log,
+        shown=SHOWN,
+        actions=_actions(config, data, objective, place, checkpoints, log),
+    )
 
 
 def _actions(
@@ -192,13 +205,16 @@ def _actions(
     place: Callable[[PyTree], PyTree],
     checkpoints: Checkpoints,
     log: RunLog,
-) -> list[Every]:
+) -> list[At]:
     """Held-out evaluation, where there are held-out rows, and then saving."""
+
+    def every(steps: int) -> range:
+        return range(0, config.steps, steps)
 
     def save(state: TrainState, step: int) -> None:
         checkpoints.save(state, _run_record(config, data, step), metrics={})
 
-    saving = Every(config.save_every, save)
+    saving = At(every(config.save_every), save)
     heldout = _heldout_batches(config, data)
     if heldout is None:
         log.say(f"{config.data} has no held-out rows: nothing is evaluated as it goes.")
@@ -210,7 +226,7 @@ def _actions(
         metrics = evaluate(eval_step, state.params, map(place, heldout))
         log.write(step, dataset.HELDOUT, metrics | constants)
 
-    return [Every(config.eval_every, measure), saving]
+    return [At(every(config.eval_every), measure), saving]
 
 
 def evaluate_heldout(config: PretrainConfig, found: SavedModel) -> dict[str, float]:

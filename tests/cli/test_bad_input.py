@@ -83,7 +83,17 @@ def config_file_missing(folder, made):
 
 
 def config_variant_missing(folder, made):
-    return ("pretrain", "--config=configs/pretrain_base.py:huge", f"--workdir={folder}/out")
+    return ("pretrain", "--config=configs/pretrain_large.py:huge", f"--workdir={folder}/out")
+
+
+def config_raises(folder, made):
+    path = write(folder / "raises.py", "import no_such_module\n")
+    return ("pretrain", f"--config={path}", "--config.seed=1", f"--workdir={folder}/out")
+
+
+def config_reads_a_missing_file(folder, made):
+    path = write(folder / "reads.py", "def get_config():\n    open('/no/such/file')\n")
+    return ("pretrain", f"--config={path}", f"--workdir={folder}/out")
 
 
 def workdir_missing(folder, made):
@@ -164,7 +174,9 @@ CASES = {
     config_typo: r"learning_rat\b.*[Dd]id you mean.*learning_rate",
     config_wrong_type: r"config\.batch_size.*many",
     config_file_missing: r"--config=configs/pretrain_huge\.py is no file",
-    config_variant_missing: r"pretrain_base\.py has no variant 'huge'; it has tiny",
+    config_variant_missing: r"--config=configs/pretrain_large\.py:huge: .*no variant 'huge'.*tiny",
+    config_raises: r"--config=.*raises\.py: No module named 'no_such_module'",
+    config_reads_a_missing_file: r"--config=.*reads\.py: .*No such file.*'/no/such/file'",
     workdir_missing: r"--workdir",
     no_dataset: r"holds no prepared dataset",
     rows_longer_than_positions: r"32 tokens.*config\.model\.positions=24",
