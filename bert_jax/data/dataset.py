@@ -13,14 +13,20 @@ from typing import Any
 
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
+from jaxtyping import Int
 
+from bert_jax import workdir as wd
 from bert_jax.data.rows import Row
 from bert_jax.errors import InputError
+from bert_jax.text import tokenizer as tokenizers
+from bert_jax.text.files import checksum
+from bert_jax.text.tokenizer import Tokenizer
 
 NAME = "pretraining_rows"
 VERSION = "1.0.0"
 TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
 MANIFEST = "manifest.json"
+TOKEN_COUNTS = "token_counts.npy"
 TRAIN, HELDOUT = "train", "heldout"
 DTYPES = {
     "ids": np.int32,
@@ -132,6 +138,40 @@ def check_shards(directory: str | Path, manifest: dict[str, Any]) -> None:
                 f"{path} is {found} and was written with {written['bytes']:,} bytes:"
                 " copy the dataset again, or prepare it again."
             )
+
+
+def verify_shards(directory: str | Path, manifest: dict[str, Any]) -> None:
+    """`check_shards`, and reads every byte: raises InputError for a shard that was changed."""
+    check_shards(directory, manifest)
+    for name, written in manifest["shards"].items():
+        path = Path(directory) / name
+        if checksum(path) != written:
+            raise InputError(
+                f"{path} is damaged (its sha256 is not that of {MANIFEST}):"
+                " copy the dataset again, or prepare it again."
+            )
+
+
+def load_tokenizer(directory: str | Path, manifest: dict[str, Any]) -> Tokenizer:
+    """The vocabulary of the rows. Raises InputError where another one lies in its place."""
+    path = Path(directory) / wd.TOKENIZER
+    tokenizer = tokenizers.load(path)
+    if tokenizer.fingerprint != manifest["tokenizer"]:
+        raise InputError(
+            f"{path} is not the vocabulary that {directory} was prepared with: prepare it again."
+        )
+    return tokenizer
+
+
+def read_token_counts(directory: str | Path) -> Int[np.ndarray, "V"]:
+    """How often the training documents hold each piece."""
+    path = Path(directory) / TOKEN_COUNTS
+    try:
+        return np.load(path)
+    except (OSError, ValueError, EOFError):
+        raise InputError(
+            f"{path} cannot be read: copy the dataset again, or prepare it again."
+        ) from None
 
 
 class RowSource:

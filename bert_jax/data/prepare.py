@@ -24,6 +24,7 @@ from tqdm import tqdm
 from bert_jax import workdir as wd
 from bert_jax.config import PrepareConfig, Values, build
 from bert_jax.data import buckets, dataset
+from bert_jax.data.pitfalls import pitfalls
 from bert_jax.data.shards import Counts, make_shard
 from bert_jax.errors import InputError
 from bert_jax.text import tokenizer as tokenizers
@@ -35,8 +36,6 @@ from bert_jax.text.tokenizer import Tokenizer
 T = TypeVar("T")
 R = TypeVar("R")
 
-TOKEN_COUNTS = "token_counts.npy"
-FEW_DOCUMENTS = 100  # in a shard: below this, random next segments repeat
 SAMPLE_PART = 4_000_000  # bytes of text that words are counted in at once
 _UNFINISHED = ".unfinished"  # what a killed preparation goes on from; gone at the end
 _DEALT = "dealt.json"
@@ -83,6 +82,9 @@ def run(config: Values, workdir: str | Path) -> dict[str, Any]:
     wd.write_json(directory / dataset.MANIFEST, manifest)
     shutil.rmtree(directory / _UNFINISHED)
     report(manifest)
+    tokenizer = dataset.load_tokenizer(directory, manifest)
+    for warning in pitfalls(manifest, dataset.read_token_counts(directory), tokenizer):
+        print(f"warning: {warning}")
     print(f"prepared in {time.monotonic() - started:.0f} s")
     return manifest
 
@@ -107,7 +109,7 @@ def _prepare(config: PrepareConfig, directory: Path) -> dict[str, Any]:
     for job in jobs:
         if job.split == dataset.TRAIN:
             token_counts += np.load(job.record.with_suffix(".npy"))
-    np.save(directory / TOKEN_COUNTS, token_counts)
+    np.save(directory / dataset.TOKEN_COUNTS, token_counts)
     jobs, records = _drop_empty_splits(jobs, records)
     splits: dict[str, list[tuple[int, int]]] = {}
     for job, record in zip(jobs, records, strict=True):
@@ -165,12 +167,6 @@ def report(manifest: dict[str, Any]) -> None:
             f" ({total['unknown'] / max(total['tokens'], 1):.2%} unknown),"
             f" {total['instances']:,} instances{labels if total['labelled'] else ''}"
             f" in {total['rows']:,} rows of {manifest['length']}, {filled:.1%} filled"
-        )
-    train = manifest["splits"][dataset.TRAIN]
-    if manifest["objective"] == "mlm+nsp" and train["documents"] < FEW_DOCUMENTS * train["shards"]:
-        print(
-            f"note: a shard holds {train['documents'] / train['shards']:.0f} documents, and a"
-            " random next segment comes from its own shard: lower config.shards."
         )
 
 

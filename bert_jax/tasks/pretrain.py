@@ -17,13 +17,11 @@ from bert_jax import workdir as wd
 from bert_jax.arrays import PretrainBatch
 from bert_jax.config import ModelConfig, PretrainConfig, Values, build
 from bert_jax.data import dataset, pipeline
-from bert_jax.data.prepare import TOKEN_COUNTS
 from bert_jax.errors import InputError
 from bert_jax.model.bert import PretrainModel
 from bert_jax.tasks import plots
 from bert_jax.tasks.saved_model import SavedModel
 from bert_jax.tasks.vocabulary import fit_vocabulary
-from bert_jax.text import tokenizer as tokenizers
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.training.checkpoint import Checkpoints, has_checkpoint
 from bert_jax.training.logging import RunLog, read_metrics
@@ -103,17 +101,12 @@ class Data:
         directory = Path(config.data).absolute()
         manifest = dataset.read_manifest(directory)
         dataset.check_shards(directory, manifest)
-        tokenizer = tokenizers.load(directory / wd.TOKENIZER)
+        tokenizer = dataset.load_tokenizer(directory, manifest)
         if manifest["length"] > config.model.positions:
             raise InputError(
                 f"the rows of {config.data} have {manifest['length']} tokens and the model"
                 f" config.model.positions={config.model.positions}: prepare with"
                 f" --config.instances.length={config.model.positions}, or raise it."
-            )
-        if tokenizer.fingerprint != manifest["tokenizer"]:
-            raise InputError(
-                f"{directory / wd.TOKENIZER} is not the vocabulary that {config.data} was"
-                " prepared with: prepare it again."
             )
         return cls(directory, manifest, tokenizer)
 
@@ -271,7 +264,7 @@ def _unigram_loss(data: Data, batches: Iterable[PretrainBatch]) -> float:
     What a model reaches that has learnt how frequent each piece is and nothing else;
     one is added to every count, so that a piece never seen costs a finite amount.
     """
-    counts = np.load(data.directory / TOKEN_COUNTS) + 1
+    counts = dataset.read_token_counts(data.directory) + 1
     cost = np.log(counts.sum()) - np.log(counts)
     total = weight = 0.0
     for batch in batches:

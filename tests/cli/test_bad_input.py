@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -104,6 +105,25 @@ def no_dataset(folder, made):
     return pretrain(folder, f"--config.data={folder}")
 
 
+def inspect_no_dataset(folder, made):
+    return ("inspect", f"--data={folder}")
+
+
+def inspect_damaged_shard(folder, made):
+    data = shutil.copytree(made.data, folder / "data")
+    shard = min(data.glob("*train.array_record*"))
+    shard.write_bytes(shard.read_bytes()[:-1] + b"x")
+    return ("inspect", f"--data={data}")
+
+
+def inspect_unknown_unit(folder, made):
+    return ("inspect", f"--data={made.data}", "--unit=piece")
+
+
+def plot_in_no_directory(folder, made):
+    return ("inspect", f"--data={made.data}", f"--plot={folder}/out/plot.png")
+
+
 def rows_longer_than_positions(folder, made):
     return pretrain(folder, f"--config.data={made.data}", "--config.model.positions=24")
 
@@ -179,6 +199,10 @@ CASES = {
     config_reads_a_missing_file: r"--config=.*reads\.py: .*No such file.*'/no/such/file'",
     workdir_missing: r"--workdir",
     no_dataset: r"holds no prepared dataset",
+    inspect_no_dataset: r"holds no prepared dataset",
+    inspect_damaged_shard: r"train\.array_record-00000-of-\d+ is damaged",
+    inspect_unknown_unit: r"--unit=piece.*token",
+    plot_in_no_directory: r"out/plot\.png cannot be written.*--plot=FILE",
     rows_longer_than_positions: r"32 tokens.*config\.model\.positions=24",
     max_length_over_positions: r"config\.max_length=41 is over the 40 positions",
     no_checkpoint: r"data holds no finished checkpoint",

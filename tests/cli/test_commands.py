@@ -38,6 +38,23 @@ def test_prepare(made):
     assert not list(made.data.glob(".*"))
 
 
+def test_inspect(made, command, tmp_path):
+    plot = tmp_path / "plot.png"
+    printed = command(
+        "inspect", f"--data={made.data}", "--count=2", "--unit=word", f"--plot={plot}"
+    )
+    assert "3 shards are as they were written" in printed
+    assert printed.count("\nrow ") == 2
+    assert "→ [MASK]" in printed
+    assert "\033" not in printed  # no colours into a pipe
+    manifest = json.loads((made.data / "manifest.json").read_text("utf-8"))
+    table = {line[:45].strip(): line[45:].split() for line in printed.splitlines()}
+    for name in ("documents", "sentences", "words", "tokens", "instances"):
+        counts = [f"{manifest['splits'][split][name]:,}" for split in ("train", "heldout")]
+        assert table[name] == counts, name
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
 def test_pretrain(made):
     assert_is_complete(made.pretrained)
     assert config(made.pretrained)["model"]["positions"] == 40
