@@ -12,6 +12,7 @@ import math
 import multiprocessing
 import os
 import shutil
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -72,6 +73,7 @@ def run(config: Values, workdir: str | Path) -> dict[str, Any]:
     if is_done:
         manifest = dataset.read_manifest(directory)
         _check_sources(manifest, directory)
+        shutil.rmtree(directory / _UNFINISHED, ignore_errors=True)  # left by a late kill
         return manifest
     started = time.monotonic()
     try:
@@ -185,6 +187,8 @@ def _check_sources(manifest: dict[str, Any], directory: Path) -> None:
 
 def _clear(directory: Path) -> None:
     """Takes away what an unfinished preparation has left."""
+    # First of all what says that the documents are whole.
+    (directory / _UNFINISHED / _DEALT).unlink(missing_ok=True)
     for name in (_UNFINISHED, wd.TOKENIZER):
         shutil.rmtree(directory / name, ignore_errors=True)
     for pattern in (f"{dataset.NAME}-*", f".partial-{dataset.NAME}-*"):
@@ -229,8 +233,19 @@ def _workers(config: PrepareConfig) -> Iterator[Callable[[Callable, Sequence], I
     if workers == 1:
         yield map
         return
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(workers, initializer=_end_with_parent) as pool:
         yield pool.imap
+
+
+def _end_with_parent() -> None:
+    """A worker that outlived a killed preparation would write among the files of the next."""
+
+    def wait() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _make_tokenizer(
@@ -258,6 +273,7 @@ def _make_tokenizer(
         else:
             texts = (text for part in sample for text in _sample_texts(unfinished, parts, part))
             tokenizer = tokenizers.train(config.tokenizer, texts)
+    shutil.rmtree(saved, ignore_errors=True)  # a kill leaves files under temporary names
     tokenizer.save(saved)
     wd.write_json(record, tokenizer.fingerprint)
     return tokenizer
@@ -319,5 +335,5 @@ def _drop_empty_splits(
     kept = [pair for pair in zip(jobs, records, strict=True) if rows[pair[0].split]]
     for job in jobs:
         if not rows[job.split]:
-            job.path.unlink()
+            job.path.unlink(missing_ok=True)
     return [job for job, _ in kept], [record for _, record in kept]
