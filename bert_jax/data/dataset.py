@@ -24,6 +24,7 @@ from bert_jax.text.tokenizer import Tokenizer
 
 NAME = "pretraining_rows"
 VERSION = "1.0.0"
+DESCRIPTION = "BERT pretraining rows: [CLS] A [SEP] B [SEP], masks drawn at read time."
 TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
 MANIFEST = "manifest.json"
 TOKEN_COUNTS = "token_counts.npy"
@@ -38,7 +39,8 @@ DTYPES = {
 
 
 @functools.cache
-def _features():
+def features():
+    """How TFDS keeps a row."""
     import tensorflow_datasets as tfds
 
     # As bytes an array is read and written in a copy, as numbers one by one.
@@ -61,14 +63,13 @@ def write_shard(path: Path, rows: Iterable[Row]) -> int:
     """Writes the rows and returns their bytes. Appears whole or not at all."""
     from tensorflow_datasets.core import example_serializer
 
-    features = _features()
-    serializer = example_serializer.ExampleSerializer(features.get_serialized_info())
+    serializer = example_serializer.ExampleSerializer(features().get_serialized_info())
     partial = path.with_name(f".partial-{path.name}")
     size = 0
     # group_size:1 makes every record its own chunk: random access reads no neighbours.
     writer = ArrayRecordWriter(str(partial), "group_size:1")
     for row in rows:
-        example = serializer.get_tf_example(features.encode_example(row._asdict()))
+        example = serializer.get_tf_example(features().encode_example(row._asdict()))
         # Else the order of the fields, and so the bytes, change from process to process.
         record = example.SerializeToString(deterministic=True)
         writer.write(record)
@@ -90,7 +91,7 @@ def write_metadata(directory: Path, splits: dict[str, Sequence[tuple[int, int]]]
     )
     tfds.folder_dataset.write_metadata(
         data_dir=directory,
-        features=_features(),
+        features=features(),
         split_infos=[
             tfds.core.SplitInfo(
                 name=name,
@@ -103,7 +104,7 @@ def write_metadata(directory: Path, splits: dict[str, Sequence[tuple[int, int]]]
         version=VERSION,
         filename_template=template,
         check_data=False,  # the check reads a record with TensorFlow
-        description="BERT pretraining rows: [CLS] A [SEP] B [SEP], masks drawn at read time.",
+        description=DESCRIPTION,
     )
 
 

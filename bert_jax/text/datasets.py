@@ -57,6 +57,16 @@ def rows(source: str) -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"{source}#{index}", row
 
 
+def parts(source: str) -> list[str]:
+    """The shards of the split, each as a source; a slice of a split is one part."""
+    name, _, split = parse(source)
+    info = _builder(source).info
+    if split not in info.splits:
+        return [source]
+    shards = range(info.splits[split].num_shards)
+    return [f"tfds:{name}:{info.version}:{split}[{shard}shard]" for shard in shards]
+
+
 def describe(source: str) -> dict[str, str]:
     """{"dataset": name with config, "version": ...} of what `rows` reads."""
     info = _builder(source).info

@@ -28,17 +28,31 @@ def read_documents(source: str, *, text_field: str) -> Iterator[Document]:
     package of `PACKAGES`. Raises InputError where something cannot be read, and at the
     end if there was no document.
     """
-    kind = files.scheme(source)
-    if kind == "tfds":
-        documents = _from_tfds(source, text_field)
-    elif kind == "pypi":
-        documents = _from_package(source)
-    else:
-        documents = _from_files(source, text_field)
     found = False
-    for document in documents:
+    for document in read_part(source, text_field=text_field):
         found = True
         yield document
+    check_found(source, found)
+
+
+def parts(source: str) -> list[str]:
+    """Sources that together hold the same documents: each file, each shard of a TFDS dataset."""
+    kind = files.scheme(source)
+    if kind == "tfds":
+        return datasets.parts(source)
+    return [source] if kind == "pypi" else files.matching(source)
+
+
+def read_part(part: str, *, text_field: str) -> Iterator[Document]:
+    """As `read_documents`, but a part may hold no document."""
+    kind = files.scheme(part)
+    if kind == "tfds":
+        return _from_tfds(part, text_field)
+    return _from_package(part) if kind == "pypi" else _from_files(part, text_field)
+
+
+def check_found(source: str, found: bool) -> None:
+    """Raises InputError if the whole source held no document."""
     if not found:
         raise InputError(f"{source} holds no document; give a source with text in it.")
 

@@ -17,7 +17,13 @@ from pyarrow import parquet
 
 from bert_jax.errors import InputError
 from bert_jax.text import files, packages
-from bert_jax.text.documents import Document, describe_source, read_documents
+from bert_jax.text.documents import (
+    Document,
+    describe_source,
+    parts,
+    read_documents,
+    read_part,
+)
 from bert_jax.text.sentences import split_sentences
 
 
@@ -336,7 +342,8 @@ def dataset(tmp_path_factory):
                 yield index, {"text": f"第{index}行", "label": index % 2}
 
     builder = Rows(data_dir=tmp_path_factory.mktemp("tfds"), file_format="array_record")
-    builder.download_and_prepare()
+    two_shards = tfds.download.DownloadConfig(num_shards=2)
+    builder.download_and_prepare(download_config=two_shards)
     return str(builder.data_dir)
 
 
@@ -345,6 +352,20 @@ def test_tfds_is_read_without_tensorflow(dataset):
     assert len(read(f"tfds:{dataset}:train[:50%]")) == 2
     assert describe_source(f"tfds:{dataset}")["files"][0]["version"] == "1.0.0"
     assert "tensorflow" not in sys.modules
+
+
+def test_the_parts_of_a_source_hold_its_documents(dataset, tmp_path):
+    for name, text in (("a.txt", "甲\n\n乙\n"), ("b.txt", "\n"), ("c.txt", "丙\n")):
+        (tmp_path / name).write_text(text, "utf-8")
+    for source, count in (
+        (f"{tmp_path}/*.txt", 3),
+        (f"tfds:{dataset}", 2),
+        (f"tfds:{dataset}:train[1:3]", 1),
+    ):
+        found = parts(source)
+        assert len(found) == count
+        texts = [document.text for part in found for document in read_part(part, text_field="text")]
+        assert texts == [document.text for document in read(source)]
 
 
 def test_tfds_class_numbers_become_names(dataset):
