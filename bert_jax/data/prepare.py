@@ -320,9 +320,8 @@ def make_tokenizer(
         tokenizer = wordpiece.train_on_words(config.tokenizer, words())
     else:
         tokenizer = tokenizers.train(config.tokenizer, texts)
-    shutil.rmtree(
-        directory / wd.TOKENIZER, ignore_errors=True
-    )  # a kill leaves files under temporary names
+    # A kill leaves files under temporary names.
+    shutil.rmtree(directory / wd.TOKENIZER, ignore_errors=True)
     tokenizer.save(directory / wd.TOKENIZER)
     return tokenizer
 
