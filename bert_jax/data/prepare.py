@@ -105,12 +105,12 @@ def _prepare(config: PrepareConfig, directory: Path) -> dict[str, Any]:
         for _ in progress:
             pass
     records = [json.loads(job.record.read_text("utf-8")) for job in jobs]
+    jobs, records = _drop_empty_splits(jobs, records)
     token_counts = np.zeros(tokenizer.vocab_size, np.int64)
     for job in jobs:
         if job.split == dataset.TRAIN:
             token_counts += np.load(job.record.with_suffix(".npy"))
     np.save(directory / TOKEN_COUNTS, token_counts)
-    jobs, records = _drop_empty_splits(jobs, records)
     splits: dict[str, list[tuple[int, int]]] = {}
     for job, record in zip(jobs, records, strict=True):
         shard = (record["counts"]["rows"], record["record_bytes"])
