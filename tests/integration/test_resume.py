@@ -223,16 +223,40 @@ def copy_run(source, target):
     return target
 
 
+def continued(pretrained, tmp_path, **changed):
+    """A copy of the run whose config says that it began so: only the position knows better."""
+    workdir = copy_run(pretrained, tmp_path / "run")
+    saved = json.loads((workdir / "config.json").read_text())
+    (workdir / "config.json").write_text(json.dumps(saved | changed))
+    return workdir
+
+
 def test_other_rows_under_a_run_are_refused(documents_path, data, pretrained, tmp_path):
     other = tmp_path / "other"
     config = corpus.prepare_config(documents_path)
     config.seed = 1
     prepare.run(config, other)
-    workdir = copy_run(pretrained, tmp_path / "run")
-    saved = json.loads((workdir / "config.json").read_text())
-    (workdir / "config.json").write_text(json.dumps(saved | {"data": str(other)}))
+    workdir = continued(pretrained, tmp_path, data=str(other))
     with pytest.raises(InputError, match=r"rows of .*other are not those this run began with"):
         pretrain.run(corpus.pretrain_config(other), workdir)
+
+
+def test_another_batch_size_under_a_run_is_refused(data, pretrained, tmp_path):
+    config = corpus.pretrain_config(data)
+    config.batch_size = 16
+    message = (
+        r"checkpoint of step 12 has read 96 samples and config\.batch_size=16 would have read 192"
+    )
+    with pytest.raises(InputError, match=message):
+        pretrain.run(config, continued(pretrained, tmp_path, batch_size=16))
+
+
+def test_the_same_rows_elsewhere_are_those_of_the_run(data, pretrained, tmp_path):
+    config = corpus.pretrain_config(copy_run(data, tmp_path / "copied"))
+    assert (
+        pretrain.run(config, copy_run(pretrained, tmp_path / "run"))
+        == (read_metrics(pretrained)[-1])
+    )
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from bert_jax.text import tokenizer as tokenizers
 # [PAD] is not 0 and [MASK] not 4, as in no vocabulary that code could have assumed.
 PIECES = ["a", "b", "[MASK]", "[CLS]", "[UNK]", "[SEP]", "[PAD]", "c", "d", "e", "f", "g", "h"]
 CLS, SEP, PAD, MASK = 3, 5, 6, 2
-LENGTH, INSTANCES = 24, 3
+LENGTH, INSTANCES = 30, 3
 MASKING = MaskingConfig(
     unit="token",
     span_words=3,
@@ -58,6 +58,14 @@ def batches_of(tokenizer, *, make=training_batches, rows=12, batch_size=4, seed=
         seed=seed,
         **hosts,
     )
+
+
+def batches_of_hosts(tokenizer, hosts, **options):
+    """What each of them reads of global batches of 8."""
+    return [
+        batches_of(tokenizer, batch_size=8, host=host, hosts=hosts, **options)
+        for host in range(hosts)
+    ]
 
 
 def join(parts):
@@ -128,16 +136,36 @@ def test_sample_n_is_a_function_of_the_seed_and_n(tokenizer):
 
 
 @pytest.mark.parametrize("make", [training_batches, heldout_batches])
-@pytest.mark.parametrize("hosts", [2, 4])
+@pytest.mark.parametrize("hosts", [1, 2, 4, 8])
 def test_any_number_of_hosts_makes_the_same_global_batches(tokenizer, make, hosts):
-    rows = 10  # not a multiple of the batch
-    alone = batches_of(tokenizer, make=make, rows=rows)
-    parts = [
-        batches_of(tokenizer, make=make, rows=rows, host=host, hosts=hosts) for host in range(hosts)
-    ]
+    rows = 20  # not a multiple of the batch
+    alone = batches_of(tokenizer, make=make, rows=rows, batch_size=8)
+    parts = batches_of_hosts(tokenizer, hosts, make=make, rows=rows)
     for step in range(3):
-        assert parts[0][step].tokens.ids.shape == (4 // hosts, LENGTH)
+        assert parts[0][step].tokens.ids.shape == (8 // hosts, LENGTH)
         assert_same(join([part[step] for part in parts]), alone[step])
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 4), (4, 2), (1, 8), (8, 1)])
+def test_saved_on_some_hosts_and_continued_on_others_nothing_is_repeated_or_skipped(
+    tokenizer, before, after
+):
+    rows, epoch = 24, 3  # steps
+    saved, last = 2, 2 * epoch
+
+    def read(hosts, first, stop):
+        parts = [
+            itertools.islice(iterate_from(part, first), stop - first)
+            for part in batches_of_hosts(tokenizer, hosts, rows=rows)
+        ]
+        return [join(step) for step in zip(*parts, strict=True)]
+
+    found = read(before, 0, saved) + read(after, saved, last)
+    for step, batch in enumerate(read(1, 0, last)):
+        assert_same(found[step], batch)
+    for start in (0, epoch):
+        numbers = row_numbers(join(found[start : start + epoch]))
+        assert sorted(numbers) == list(range(rows))
 
 
 @pytest.mark.parametrize("threads", [1, 3])
