@@ -121,6 +121,9 @@ def test_two_processes_make_what_one_makes(config, tmp_path):
 
 
 def test_the_dataset_opens_as_the_local_one(config, tmp_path):
+    (tmp_path / ".unfinished" / dataset.NAME / dataset.VERSION).mkdir(
+        parents=True
+    )  # of a killed run
     manifest = prepare.run(config, tmp_path, HERE)
     dataset.check_shards(tmp_path, manifest)
     source = dataset.RowSource(tmp_path, "train")
@@ -175,4 +178,14 @@ def test_a_source_that_holds_nothing_is_named(config, tmp_path):
     for name in ("a1.txt", "a2.txt"):
         (tmp_path / name).write_text("\n")
     with pytest.raises(InputError, match=r"a\*\.txt holds no document"):
+        prepare.run(config, tmp_path / "beam", HERE)
+
+
+def test_a_source_that_changes_between_the_readings_is_refused(config, tmp_path, monkeypatch):
+    def plan_shards(*given):
+        (tmp_path / "b.txt").write_text("别的话。\n", "utf-8")
+        return prepare.plan_shards(*given)
+
+    monkeypatch.setattr(beam, "plan_shards", plan_shards)
+    with pytest.raises(InputError, match="changed while they were read: prepare again"):
         prepare.run(config, tmp_path / "beam", HERE)
