@@ -235,6 +235,36 @@ def test_other_rows_under_a_run_are_refused(documents_path, data, pretrained, tm
         pretrain.run(corpus.pretrain_config(other), workdir)
 
 
+def test_a_batch_size_that_reads_other_rows_is_refused(data, pretrained, tmp_path):
+    copy_run(pretrained / "checkpoints", tmp_path / "checkpoints")
+    config = corpus.pretrain_config(data)
+    config.batch_size = 16
+    with pytest.raises(InputError, match=r"step 12 has read 96 samples and .*would have read 192"):
+        pretrain.run(config, tmp_path)
+
+
+def test_other_rows_under_a_fine_tuning_are_refused(finetuned, pretrained, tmp_path):
+    other = corpus.write_reviews(tmp_path / "reviews.csv", corpus.reviews(200, seed=1))
+    workdir = copy_run(finetuned, tmp_path / "run")
+    saved = json.loads((workdir / "config.json").read_text())
+    saved["data"]["train"] = str(other)
+    (workdir / "config.json").write_text(json.dumps(saved))
+    with pytest.raises(InputError, match=r"was begun with other rows or from another"):
+        classify.run(corpus.finetune_config(other, pretrained), workdir)
+
+
+def test_another_checkpoint_under_a_fine_tuning_is_refused(
+    finetuned, pretrained, reviews_path, tmp_path
+):
+    earlier = copy_run(pretrained, tmp_path / "pretrained")
+    shutil.rmtree(earlier / "checkpoints" / "12")
+    workdir = copy_run(finetuned, tmp_path / "run")
+    saved = json.loads((workdir / "config.json").read_text())
+    (workdir / "config.json").write_text(json.dumps(saved | {"init_from": str(earlier)}))
+    with pytest.raises(InputError, match=r"from another config\.init_from checkpoint"):
+        classify.run(corpus.finetune_config(reviews_path, earlier), workdir)
+
+
 @pytest.mark.parametrize(
     ("section", "field", "value"),
     [("optimizer", "learning_rate", 0.5), ("model", "dropout", 0.2), ("", "seed", 9)],
