@@ -1,7 +1,6 @@
 """A run that was interrupted, killed or continued ends as if it had run straight."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -131,7 +130,7 @@ def test_pretraining_killed_while_it_saves(data, pretrained, tmp_path, monkeypat
     killed = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(KILLED_WHILE_SAVING), config.to_json(), tmp_path],
         cwd=ROOT,
-        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        env={"PATH": "/usr/bin:/bin", "JAX_PLATFORMS": "cpu", "HOME": str(tmp_path)},
         capture_output=True,
         text=True,
         check=False,
