@@ -104,6 +104,7 @@ def test_from_scratch_is_no_pretrained_start(data, pretrained, reviews_path, tmp
     ("metric", "curve", "best", "last"),
     [
         ("accuracy", [0.5, 0.9, 0.7, 0.8, 1.0, 1.0], 2, 4),
+        ("accuracy", [0.5, 0.9, 0.9, 0.8, 1.0, 1.0], 3, 4),  # of equals the latest
         ("loss", [0.9, 0.2, 0.1, 0.5, 0.4, 0.0], 3, 5),
     ],
 )

@@ -1,7 +1,6 @@
 """A run that was interrupted, killed or continued ends as if it had run straight."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -131,7 +130,7 @@ def test_pretraining_killed_while_it_saves(data, pretrained, tmp_path, monkeypat
     killed = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(KILLED_WHILE_SAVING), config.to_json(), tmp_path],
         cwd=ROOT,
-        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        env={"PATH": "/usr/bin:/bin", "JAX_PLATFORMS": "cpu", "HOME": str(tmp_path)},
         capture_output=True,
         text=True,
         check=False,
@@ -257,6 +256,28 @@ def test_the_same_rows_elsewhere_are_those_of_the_run(data, pretrained, tmp_path
         pretrain.run(config, copy_run(pretrained, tmp_path / "run"))
         == (read_metrics(pretrained)[-1])
     )
+
+
+def test_other_rows_under_a_fine_tuning_are_refused(finetuned, pretrained, tmp_path):
+    other = corpus.write_reviews(tmp_path / "reviews.csv", corpus.reviews(200, seed=1))
+    workdir = copy_run(finetuned, tmp_path / "run")
+    saved = json.loads((workdir / "config.json").read_text())
+    saved["data"]["train"] = str(other)
+    (workdir / "config.json").write_text(json.dumps(saved))
+    with pytest.raises(InputError, match=r"was begun with other rows or from another"):
+        classify.run(corpus.finetune_config(other, pretrained), workdir)
+
+
+def test_another_checkpoint_under_a_fine_tuning_is_refused(
+    finetuned, pretrained, reviews_path, tmp_path
+):
+    earlier = copy_run(pretrained, tmp_path / "pretrained")
+    shutil.rmtree(earlier / "checkpoints" / "12")
+    workdir = copy_run(finetuned, tmp_path / "run")
+    saved = json.loads((workdir / "config.json").read_text())
+    (workdir / "config.json").write_text(json.dumps(saved | {"init_from": str(earlier)}))
+    with pytest.raises(InputError, match=r"from another config\.init_from checkpoint"):
+        classify.run(corpus.finetune_config(reviews_path, earlier), workdir)
 
 
 @pytest.mark.parametrize(
