@@ -71,7 +71,7 @@ class PrepareConfig:
     """Documents to a dataset of instances."""
 
     sources: tuple[str, ...]  # see bert_jax.text.documents
-    text_field: str  # of JSONL and TFDS sources
+    text_field: str  # of JSONL, CSV, TSV, Parquet and TFDS sources
     max_documents: int  # of each source; 0 = all
     heldout_fraction: float  # share of the documents, by hash, kept for evaluation
     tokenizer: TokenizerConfig

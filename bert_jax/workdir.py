@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,23 @@ CONFIG = "config.json"
 TOKENIZER = "tokenizer"
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes the file whole or not at all, whenever the process is killed."""
+    # A name of its own: several hosts may write the same file of one workdir.
+    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".partial-{path.name}-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.chmod(partial, 0o644)
+        os.replace(partial, path)
+    except BaseException:
+        os.unlink(partial)
+        raise
+
+
 def write_text(path: Path, text: str) -> None:
-    """Writes the file whole or not at all."""
-    partial = path.with_name(f".partial-{path.name}")
-    partial.write_text(text, "utf-8")
-    os.replace(partial, path)
+    """Writes UTF-8, whole or not at all."""
+    write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -48,5 +48,5 @@ def get_config(arg: str = "") -> ConfigDict:
         config.instances.update(length=64, passes=(1,))
         config.shards = 2
     elif arg:
-        raise ValueError(f"prepare_zh.py has no variant {arg!r}; it has tiny.")
+        raise ValueError(f"there is no variant {arg!r}; there is tiny.")
     return config

@@ -75,5 +75,13 @@ def get_config(arg: str = "") -> ConfigDict:
         config.update(batch_size=16, steps=20, log_every=5, eval_every=10, save_every=10)
         config.eval_batches = 2
     elif arg:
-        raise ValueError(f"pretrain_base.py has no variant {arg!r}; it has tiny.")
+        raise ValueError(f"there is no variant {arg!r}; there is tiny.")
+    return config
+
+
+def resized(arg: str, **sizes: int) -> ConfigDict:
+    """The config with a model of other sizes; `tiny` keeps its own."""
+    config = get_config(arg)
+    if not arg:
+        config.model.update(sizes)
     return config

@@ -13,7 +13,4 @@ from configs import pretrain_base
 
 def get_config(arg: str = "") -> ConfigDict:
     """The config; `arg` is "" or "tiny"."""
-    config = pretrain_base.get_config(arg)
-    if not arg:
-        config.model.update(width=1024, layers=24, heads=16, feed_forward=4096)
-    return config
+    return pretrain_base.resized(arg, width=1024, layers=24, heads=16, feed_forward=4096)

@@ -13,7 +13,4 @@ from configs import pretrain_base
 
 def get_config(arg: str = "") -> ConfigDict:
     """The config; `arg` is "" or "tiny"."""
-    config = pretrain_base.get_config(arg)
-    if not arg:
-        config.model.update(width=512, layers=8, heads=8, feed_forward=2048)
-    return config
+    return pretrain_base.resized(arg, width=512, layers=8, heads=8, feed_forward=2048)

@@ -13,7 +13,4 @@ from configs import pretrain_base
 
 def get_config(arg: str = "") -> ConfigDict:
     """The config; `arg` is "" or "tiny"."""
-    config = pretrain_base.get_config(arg)
-    if not arg:
-        config.model.update(width=256, layers=4, heads=4, feed_forward=1024)
-    return config
+    return pretrain_base.resized(arg, width=256, layers=4, heads=4, feed_forward=1024)

@@ -13,7 +13,4 @@ from configs import pretrain_base
 
 def get_config(arg: str = "") -> ConfigDict:
     """The config; `arg` is "" or "tiny"."""
-    config = pretrain_base.get_config(arg)
-    if not arg:
-        config.model.update(width=128, layers=2, heads=2, feed_forward=512)
-    return config
+    return pretrain_base.resized(arg, width=128, layers=2, heads=2, feed_forward=512)

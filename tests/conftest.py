@@ -1,8 +1,24 @@
 """Before anything uses jax: eight CPU devices, strict ranks, checked shapes."""
 
+import os
+import tempfile
+
 import hypothesis
 import jax
 from jaxtyping import install_import_hook
+
+# Most of the time is XLA's: what was compiled once is not compiled again in this session,
+# nor in the commands that it runs.
+COMPILED = tempfile.TemporaryDirectory(prefix="bert_jax-compiled-")
+CACHE = {
+    "jax_compilation_cache_dir": COMPILED.name,
+    "jax_compilation_cache_max_size": 2**30,  # a limit makes jax lock it, for commands at once
+    "jax_persistent_cache_min_compile_time_secs": 0,
+    "jax_persistent_cache_min_entry_size_bytes": -1,
+}
+for name, value in CACHE.items():
+    jax.config.update(name, value)
+    os.environ[name.upper()] = str(value)
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)

@@ -6,11 +6,12 @@ on the number of workers. The documents wait in BUCKETS files a split, in the or
 their hash, so that any number of shards can be cut from them afterwards.
 """
 
-import collections
 import contextlib
 import hashlib
 import itertools
 import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,12 +21,13 @@ from tqdm import tqdm
 from bert_jax.config import PrepareConfig
 from bert_jax.data.dataset import HELDOUT, TRAIN
 from bert_jax.errors import InputError
-from bert_jax.text.documents import describe_source, read_documents
+from bert_jax.text.documents import check_found, describe_source, read_documents
 
 BUCKETS = 256
 _HASH = 1 << 32  # the hashes of a split and of a place in it are numbers below this
 _DUPLICATES = "duplicates-{}.npy"
 _PARAGRAPH = np.dtype([("hash", "<u8"), ("digest", "<u8"), ("line", "<u4")])
+Sizes = Counter[tuple[str, int | str]]  # what is counted, and of which source or split
 
 
 class Document(NamedTuple):
@@ -49,33 +51,77 @@ def deal(config: PrepareConfig, directory: Path) -> Dealt:
 
     Raises InputError where a source cannot be read, or changes while it is.
     """
-    described = [describe_source(source) for source in config.sources]
-    counts = []
-    size, size_of_passes = collections.Counter(), collections.Counter()
+    described = describe(config)
+    sizes: Sizes = Counter()
     with _Files(directory) as files:
         for index, source in enumerate(config.sources):
-            documents = read_documents(source, text_field=config.text_field)
-            if config.max_documents:
-                documents = itertools.islice(documents, config.max_documents)
-            counts.append(0)
-            for text, _ in tqdm(documents, desc=f"read {source}", unit=" documents"):
-                counts[-1] += 1
-                encoded = text.encode("utf-8", "surrogatepass")
-                document = Document(hashlib.sha256(encoded).hexdigest(), index, text)
+            found = read_documents(source, text_field=config.text_field)
+            documents = hashed((text for text, _ in found), index, config)
+            for document in tqdm(documents, desc=f"read {source}", unit=" documents"):
                 split = split_of(document.digest, config)
-                bucket = _place(document.digest, BUCKETS)
+                bucket = place(document.digest, BUCKETS)
                 line = json.dumps(document, ensure_ascii=False) + "\n"
                 files.write(f"{split}-{bucket:03d}", line.encode("utf-8", "surrogatepass"))
-                size[split] += len(encoded)
-                size_of_passes[split] += len(encoded) * passes(document, split, config)
+                sizes.update(measure(document, config))
                 if config.drop_duplicate_paragraphs:
                     _write_paragraphs(document, files)
-    if [describe_source(source) for source in config.sources] != described:
-        raise InputError("config.sources changed while they were read: prepare again.")
+    check_unchanged(described, config)
     if config.drop_duplicate_paragraphs:
         _find_duplicates(directory)
-    sources = [d | {"documents": n} for d, n in zip(described, counts, strict=True)]
-    return Dealt(sources, dict(size), dict(size_of_passes))
+    return add_up(sizes, described, config)
+
+
+def describe(config: PrepareConfig) -> list[dict[str, Any]]:
+    """The sources as they are now."""
+    return [describe_source(source) for source in config.sources]
+
+
+def check_unchanged(described: list[dict[str, Any]], config: PrepareConfig) -> None:
+    """Raises InputError unless the sources are still so `described`."""
+    if describe(config) != described:
+        raise InputError("config.sources changed while they were read: prepare again.")
+
+
+def hashed(texts: Iterable[str], source: int, config: PrepareConfig) -> Iterator[Document]:
+    """The documents of a source: all, or the first `max_documents`."""
+    for text in itertools.islice(texts, config.max_documents or None):
+        yield Document(_sha256(text).hexdigest(), source, text)
+
+
+def measure(document: Document, config: PrepareConfig) -> Sizes:
+    """What the document adds to the sizes."""
+    split = split_of(document.digest, config)
+    size = len(document.text.encode("utf-8", "surrogatepass"))
+    return Counter(
+        {
+            ("documents", document.source): 1,
+            ("bytes", split): size,
+            ("bytes of passes", split): size * passes(document, split, config),
+        }
+    )
+
+
+def add_up(sizes: Sizes, described: list[dict[str, Any]], config: PrepareConfig) -> Dealt:
+    """What came out of the sources.
+
+    Raises InputError where one is empty, or where there is nothing to train on.
+    """
+    sources = []
+    for index, source in enumerate(described):
+        count = sizes["documents", index]
+        check_found(source["source"], count > 0)
+        sources.append(source | {"documents": count})
+    if not sizes["bytes", TRAIN]:
+        raise InputError(
+            "config.sources hold no training document: add text,"
+            f" or lower config.heldout_fraction={config.heldout_fraction}."
+        )
+    splits = [split for split in (TRAIN, HELDOUT) if sizes["bytes", split]]
+    return Dealt(
+        sources,
+        {split: sizes["bytes", split] for split in splits},
+        {split: sizes["bytes of passes", split] for split in splits},
+    )
 
 
 def split_of(digest: str, config: PrepareConfig) -> str:
@@ -99,27 +145,55 @@ def read_shard(directory: Path, split: str, shard: int, shards: int) -> list[Doc
     equal texts, without the paragraphs that stand elsewhere."""
     first = ((shard << 32) // shards) * BUCKETS >> 32
     last = min((((shard + 1) << 32) // shards) * BUCKETS >> 32, BUCKETS - 1)
-    found: dict[str, Document] = {}
-    for bucket in range(first, last + 1):
-        path = directory / f"{split}-{bucket:03d}"
-        if not path.exists():
-            continue
-        with path.open("rb") as lines:
-            for line in lines:
-                # The digest is read before the whole line is parsed: ["0123...
-                if _place(line[2:66].decode(), shards) != shard:
-                    continue
-                document = Document(*json.loads(line.decode("utf-8", "surrogatepass")))
-                kept = found.get(document.digest)
-                if kept is None or document.source < kept.source:
-                    found[document.digest] = document
+    paths = (directory / f"{split}-{bucket:03d}" for bucket in range(first, last + 1))
+    found = distinct(
+        Document(*json.loads(line.decode("utf-8", "surrogatepass")))
+        for line in _lines(path for path in paths if path.exists())
+        # The digest is read before the whole line is parsed: ["0123...
+        if place(line[2:66].decode(), shards) == shard
+    )
     duplicates = _Duplicates.read(directory)
-    return [duplicates.drop_from(found[digest]) for digest in sorted(found)]
+    return [duplicates.drop_from(document) for document in found]
 
 
-def _place(digest: str, parts: int) -> int:
+def distinct(documents: Iterable[Document]) -> list[Document]:
+    """In the order of their hashes, of equal texts the one of the first source."""
+    found: dict[str, Document] = {}
+    for document in documents:
+        kept = found.get(document.digest)
+        if kept is None or document.source < kept.source:
+            found[document.digest] = document
+    return [found[digest] for digest in sorted(found)]
+
+
+def place(digest: str, parts: int) -> int:
     """Which of `parts` equal ranges of hashes; the split is told by other digits."""
     return int(digest[8:16], 16) * parts >> 32
+
+
+def paragraphs(document: Document) -> Iterator[tuple[int, bytes]]:
+    """The number of each line that is not blank, and a hash of what it says."""
+    for line, text in enumerate(document.text.splitlines()):
+        if text.strip():
+            yield line, _sha256(text.strip()).digest()[:8]
+
+
+def without_lines(document: Document, dropped: set[int]) -> Document:
+    """Without the lines of these numbers."""
+    if not dropped:
+        return document
+    lines = enumerate(document.text.splitlines())
+    return document._replace(text="\n".join(text for line, text in lines if line not in dropped))
+
+
+def _lines(paths: Iterable[Path]) -> Iterator[bytes]:
+    for path in paths:
+        with path.open("rb") as lines:
+            yield from lines
+
+
+def _sha256(text: str) -> Any:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass"))
 
 
 class _Files(contextlib.ExitStack):
@@ -138,11 +212,9 @@ class _Files(contextlib.ExitStack):
 
 
 def _write_paragraphs(document: Document, files: _Files) -> None:
-    for line, text in enumerate(document.text.splitlines()):
-        if text.strip():
-            digest = hashlib.sha256(text.strip().encode("utf-8", "surrogatepass")).digest()
-            paragraph = int.from_bytes(digest[:8], "little"), int(document.digest[:16], 16), line
-            files.write(f"paragraphs-{digest[0]:03d}", np.array(paragraph, _PARAGRAPH).tobytes())
+    for line, digest in paragraphs(document):
+        paragraph = int.from_bytes(digest, "little"), int(document.digest[:16], 16), line
+        files.write(f"paragraphs-{digest[0]:03d}", np.array(paragraph, _PARAGRAPH).tobytes())
 
 
 def _find_duplicates(directory: Path) -> None:
@@ -178,9 +250,4 @@ class _Duplicates(NamedTuple):
     def drop_from(self, document: Document) -> Document:
         digest = np.uint64(int(document.digest[:16], 16))
         first, stop = (np.searchsorted(self.digest, digest, side) for side in ("left", "right"))
-        if first == stop:
-            return document
-        dropped = set(self.line[first:stop].tolist())
-        lines = document.text.splitlines()
-        kept = [line for number, line in enumerate(lines) if number not in dropped]
-        return document._replace(text="\n".join(kept))
+        return without_lines(document, set(self.line[first:stop].tolist()))

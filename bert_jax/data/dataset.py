@@ -13,14 +13,21 @@ from typing import Any
 
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
+from jaxtyping import Int
 
+from bert_jax import workdir as wd
 from bert_jax.data.rows import Row
 from bert_jax.errors import InputError
+from bert_jax.text import tokenizer as tokenizers
+from bert_jax.text.files import checksum
+from bert_jax.text.tokenizer import Tokenizer
 
 NAME = "pretraining_rows"
 VERSION = "1.0.0"
+DESCRIPTION = "BERT pretraining rows: [CLS] A [SEP] B [SEP], masks drawn at read time."
 TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
 MANIFEST = "manifest.json"
+TOKEN_COUNTS = "token_counts.npy"
 TRAIN, HELDOUT = "train", "heldout"
 DTYPES = {
     "ids": np.int32,
@@ -32,7 +39,8 @@ DTYPES = {
 
 
 @functools.cache
-def _features():
+def features():
+    """How TFDS keeps a row."""
     import tensorflow_datasets as tfds
 
     # As bytes an array is read and written in a copy, as numbers one by one.
@@ -55,14 +63,13 @@ def write_shard(path: Path, rows: Iterable[Row]) -> int:
     """Writes the rows and returns their bytes. Appears whole or not at all."""
     from tensorflow_datasets.core import example_serializer
 
-    features = _features()
-    serializer = example_serializer.ExampleSerializer(features.get_serialized_info())
+    serializer = example_serializer.ExampleSerializer(features().get_serialized_info())
     partial = path.with_name(f".partial-{path.name}")
     size = 0
     # group_size:1 makes every record its own chunk: random access reads no neighbours.
     writer = ArrayRecordWriter(str(partial), "group_size:1")
     for row in rows:
-        example = serializer.get_tf_example(features.encode_example(row._asdict()))
+        example = serializer.get_tf_example(features().encode_example(row._asdict()))
         # Else the order of the fields, and so the bytes, change from process to process.
         record = example.SerializeToString(deterministic=True)
         writer.write(record)
@@ -84,7 +91,7 @@ def write_metadata(directory: Path, splits: dict[str, Sequence[tuple[int, int]]]
     )
     tfds.folder_dataset.write_metadata(
         data_dir=directory,
-        features=_features(),
+        features=features(),
         split_infos=[
             tfds.core.SplitInfo(
                 name=name,
@@ -97,7 +104,7 @@ def write_metadata(directory: Path, splits: dict[str, Sequence[tuple[int, int]]]
         version=VERSION,
         filename_template=template,
         check_data=False,  # the check reads a record with TensorFlow
-        description="BERT pretraining rows: [CLS] A [SEP] B [SEP], masks drawn at read time.",
+        description=DESCRIPTION,
     )
 
 
@@ -132,6 +139,40 @@ def check_shards(directory: str | Path, manifest: dict[str, Any]) -> None:
                 f"{path} is {found} and was written with {written['bytes']:,} bytes:"
                 " copy the dataset again, or prepare it again."
             )
+
+
+def verify_shards(directory: str | Path, manifest: dict[str, Any]) -> None:
+    """`check_shards`, and reads every byte: raises InputError for a shard that was changed."""
+    check_shards(directory, manifest)
+    for name, written in manifest["shards"].items():
+        path = Path(directory) / name
+        if checksum(path) != written:
+            raise InputError(
+                f"{path} is damaged (its sha256 is not that of {MANIFEST}):"
+                " copy the dataset again, or prepare it again."
+            )
+
+
+def load_tokenizer(directory: str | Path, manifest: dict[str, Any]) -> Tokenizer:
+    """The vocabulary of the rows. Raises InputError where another one lies in its place."""
+    path = Path(directory) / wd.TOKENIZER
+    tokenizer = tokenizers.load(path)
+    if tokenizer.fingerprint != manifest["tokenizer"]:
+        raise InputError(
+            f"{path} is not the vocabulary that {directory} was prepared with: prepare it again."
+        )
+    return tokenizer
+
+
+def read_token_counts(directory: str | Path) -> Int[np.ndarray, "V"]:
+    """How often the training documents hold each piece."""
+    path = Path(directory) / TOKEN_COUNTS
+    try:
+        return np.load(path)
+    except (OSError, ValueError, EOFError):
+        raise InputError(
+            f"{path} cannot be read: copy the dataset again, or prepare it again."
+        ) from None
 
 
 class RowSource:

@@ -25,7 +25,8 @@ from tqdm import tqdm
 from bert_jax import workdir as wd
 from bert_jax.config import PrepareConfig, Values, build
 from bert_jax.data import buckets, dataset
-from bert_jax.data.shards import Counts, make_shard
+from bert_jax.data.pitfalls import pitfalls
+from bert_jax.data.shards import Counts, Shard, make_shard
 from bert_jax.errors import InputError
 from bert_jax.text import tokenizer as tokenizers
 from bert_jax.text import wordpiece
@@ -36,10 +37,8 @@ from bert_jax.text.tokenizer import Tokenizer
 T = TypeVar("T")
 R = TypeVar("R")
 
-TOKEN_COUNTS = "token_counts.npy"
-FEW_DOCUMENTS = 100  # in a shard: below this, random next segments repeat
 SAMPLE_PART = 4_000_000  # bytes of text that words are counted in at once
-_UNFINISHED = ".unfinished"  # what a killed preparation goes on from; gone at the end
+UNFINISHED = ".unfinished"  # what a killed preparation goes on from; gone at the end
 _DEALT = "dealt.json"
 _TOKENIZER = "tokenizer.json"
 
@@ -60,12 +59,24 @@ class ShardJob(NamedTuple):
     @property
     def record(self) -> Path:
         """Where a worker leaves what it counted, once the shard is whole."""
-        return self.directory / _UNFINISHED / f"{self.split}-{self.shard}-of-{self.shards}.json"
+        return self.directory / UNFINISHED / f"{self.split}-{self.shard}-of-{self.shards}.json"
+
+    def make(self, documents: Sequence[buckets.Document]) -> Shard:
+        tokenizer = _load_tokenizer(self.directory / wd.TOKENIZER)
+        return make_shard(documents, self.split, self.shard, self.config, tokenizer)
+
+    def write_record(self, made: Shard, **more: Any) -> None:
+        np.save(self.record.with_suffix(".npy"), made.pieces)
+        wd.write_json(self.record, {"counts": made.counts._asdict(), **more})
+
+    def read_record(self) -> dict[str, Any]:
+        return json.loads(self.record.read_text("utf-8"))
 
 
-def run(config: Values, workdir: str | Path) -> dict[str, Any]:
+def run(config: Values, workdir: str | Path, beam_options: str | None = None) -> dict[str, Any]:
     """Prepares `config.sources` (fields: PrepareConfig) in `workdir`; returns the manifest.
 
+    On this machine, or with `beam_options` on Apache Beam, as in "--runner=DirectRunner".
     A finished preparation with the same config is returned as it is.
     """
     config = build(PrepareConfig, config)
@@ -74,17 +85,23 @@ def run(config: Values, workdir: str | Path) -> dict[str, Any]:
     if is_done:
         manifest = dataset.read_manifest(directory)
         _check_sources(manifest, directory)
-        shutil.rmtree(directory / _UNFINISHED, ignore_errors=True)  # left by a late kill
+        shutil.rmtree(directory / UNFINISHED, ignore_errors=True)  # left by a late kill
         return manifest
     started = time.monotonic()
     try:
-        manifest = _prepare(config, directory)
+        if beam_options is None:
+            manifest = _prepare(config, directory)
+        else:
+            manifest = _prepare_on_beam(config, directory, beam_options)
     except InputError:
-        _clear(directory)
+        clear(directory)
         raise
     wd.write_json(directory / dataset.MANIFEST, manifest)
-    shutil.rmtree(directory / _UNFINISHED)
+    shutil.rmtree(directory / UNFINISHED)
     report(manifest)
+    tokenizer = dataset.load_tokenizer(directory, manifest)
+    for warning in pitfalls(manifest, dataset.read_token_counts(directory), tokenizer):
+        print(f"warning: {warning}")
     print(f"prepared in {time.monotonic() - started:.0f} s")
     return manifest
 
@@ -104,44 +121,66 @@ def _prepare(config: PrepareConfig, directory: Path) -> dict[str, Any]:
         )
         for _ in progress:
             pass
-    records = [json.loads(job.record.read_text("utf-8")) for job in jobs]
-    jobs, records = _drop_empty_splits(jobs, records)
-    token_counts = np.zeros(tokenizer.vocab_size, np.int64)
+    counts = count_splits(directory, jobs)
     for job in jobs:
-        if job.split == dataset.TRAIN:
-            token_counts += np.load(job.record.with_suffix(".npy"))
-    np.save(directory / TOKEN_COUNTS, token_counts)
+        if job.split not in counts:
+            job.path.unlink(missing_ok=True)
+    jobs = [job for job in jobs if job.split in counts]
+    records = [job.read_record() for job in jobs]
     splits: dict[str, list[tuple[int, int]]] = {}
     for job, record in zip(jobs, records, strict=True):
         shard = (record["counts"]["rows"], record["record_bytes"])
         splits.setdefault(job.split, []).append(shard)
     dataset.write_metadata(directory, splits)
+    files = {job.path.name: record["file"] for job, record in zip(jobs, records, strict=True)}
+    return make_manifest(config, directory, dealt, tokenizer, counts, jobs, files)
+
+
+def _prepare_on_beam(config: PrepareConfig, directory: Path, options: str) -> dict[str, Any]:
+    try:
+        from bert_jax.data import beam  # seconds to import, and an extra
+    except ImportError as error:
+        raise InputError("--beam_options needs Apache Beam: pip install apache-beam.") from error
+    return beam.prepare(config, directory, options)
+
+
+def count_splits(directory: Path, jobs: Sequence[ShardJob]) -> dict[str, Counts]:
+    """What the shards of each split hold, as their records say; writes the token counts.
+
+    Without the held-out split where it has no row. Raises InputError without training rows.
+    """
     counts = {
         split: Counts.total(
-            Counts(**record["counts"])
-            for job, record in zip(jobs, records, strict=True)
-            if job.split == split
+            Counts(**job.read_record()["counts"]) for job in jobs if job.split == split
         )
-        for split in splits
+        for split in dict.fromkeys(job.split for job in jobs)
     }
-    shards = {job.path.name: record["file"] for job, record in zip(jobs, records, strict=True)}
-    return make_manifest(config, directory, dealt.sources, tokenizer, counts, shards)
+    if not counts[dataset.TRAIN].rows:
+        raise InputError(
+            "config.sources hold no sentence for training: every document is blank or made of"
+            " control characters."
+        )
+    train = [job for job in jobs if job.split == dataset.TRAIN]
+    pieces = sum(np.load(job.record.with_suffix(".npy")) for job in train)
+    np.save(directory / dataset.TOKEN_COUNTS, pieces)
+    return {split: total for split, total in counts.items() if total.rows}
 
 
 def make_manifest(
     config: PrepareConfig,
     directory: Path,
-    sources: list[dict[str, Any]],
+    dealt: buckets.Dealt,
     tokenizer: Tokenizer,
     counts: dict[str, Counts],
-    shards: dict[str, dict[str, Any]],
+    jobs: Sequence[ShardJob],
+    files: dict[str, dict[str, Any]],
 ) -> dict[str, Any]:
     """Where the rows come from, how they were made, and what they are."""
     return {
-        "sources": sources,
+        "sources": dealt.sources,
+        "text_bytes": sum(dealt.bytes.values()),
         "splits": {
-            split: total._asdict()
-            | {"shards": sum(name.startswith(f"{dataset.NAME}-{split}.") for name in shards)}
+            split: total._asdict() | {"shards": sum(job.split == split for job in jobs)}
             for split, total in counts.items()
         },
         "objective": config.instances.objective,
@@ -149,7 +188,7 @@ def make_manifest(
         "max_instances": max(total.most_instances for total in counts.values()),
         "vocab_size": tokenizer.vocab_size,
         "tokenizer": tokenizer.fingerprint,
-        "shards": shards,
+        "shards": files,
         # Without what the result does not depend on.
         "config": {k: v for k, v in wd.read_config(directory).items() if k != "workers"},
     }
@@ -167,12 +206,6 @@ def report(manifest: dict[str, Any]) -> None:
             f" {total['instances']:,} instances{labels if total['labelled'] else ''}"
             f" in {total['rows']:,} rows of {manifest['length']}, {filled:.1%} filled"
         )
-    train = manifest["splits"][dataset.TRAIN]
-    if manifest["objective"] == "mlm+nsp" and train["documents"] < FEW_DOCUMENTS * train["shards"]:
-        print(
-            f"note: a shard holds {train['documents'] / train['shards']:.0f} documents, and a"
-            " random next segment comes from its own shard: lower config.shards."
-        )
 
 
 def _check_sources(manifest: dict[str, Any], directory: Path) -> None:
@@ -188,11 +221,11 @@ def _check_sources(manifest: dict[str, Any], directory: Path) -> None:
             )
 
 
-def _clear(directory: Path) -> None:
+def clear(directory: Path) -> None:
     """Takes away what an unfinished preparation has left."""
     # First of all what says that the documents are whole.
-    (directory / _UNFINISHED / _DEALT).unlink(missing_ok=True)
-    for name in (_UNFINISHED, wd.TOKENIZER):
+    (directory / UNFINISHED / _DEALT).unlink(missing_ok=True)
+    for name in (UNFINISHED, wd.TOKENIZER):
         shutil.rmtree(directory / name, ignore_errors=True)
     for pattern in (f"{dataset.NAME}-*", f".partial-{dataset.NAME}-*"):
         for path in directory.glob(pattern):
@@ -201,12 +234,12 @@ def _clear(directory: Path) -> None:
 
 def _deal(config: PrepareConfig, directory: Path) -> buckets.Dealt:
     """The documents in buckets: those of a killed run with this config, or new ones."""
-    unfinished = directory / _UNFINISHED
+    unfinished = directory / UNFINISHED
     made_with = {k: v for k, v in wd.read_config(directory).items() if k != "workers"}
     if (unfinished / _DEALT).exists():
         saved = json.loads((unfinished / _DEALT).read_text("utf-8"))
         dealt = buckets.Dealt(**saved["dealt"])
-        now = [describe_source(source) for source in config.sources]
+        now = buckets.describe(config)
         if (
             saved["config"] == made_with
             and [
@@ -217,14 +250,9 @@ def _deal(config: PrepareConfig, directory: Path) -> buckets.Dealt:
         ):
             print(f"going on with the documents in {unfinished}")
             return dealt
-    _clear(directory)
+    clear(directory)
     unfinished.mkdir()
     dealt = buckets.deal(config, unfinished)
-    if not dealt.bytes.get(dataset.TRAIN):
-        raise InputError(
-            "config.sources hold no training document: add text,"
-            f" or lower config.heldout_fraction={config.heldout_fraction}."
-        )
     wd.write_json(unfinished / _DEALT, {"config": made_with, "dealt": dealt._asdict()})
     return dealt
 
@@ -257,28 +285,44 @@ def _make_tokenizer(
     dealt: buckets.Dealt,
     over: Callable[[Callable, Sequence], Iterable],
 ) -> Tokenizer:
-    """The vocabulary that is given, or one trained on a sample of the training documents."""
-    saved, record = directory / wd.TOKENIZER, directory / _UNFINISHED / _TOKENIZER
-    if record.exists():
+    """That of a killed run, or a new one."""
+    saved, unfinished = directory / wd.TOKENIZER, directory / UNFINISHED
+    if (unfinished / _TOKENIZER).exists():
         return tokenizers.load(saved)
+    used, parts = sample_parts(config, dealt.bytes[dataset.TRAIN])
+
+    def words() -> Counter[str]:
+        found: Counter[str] = Counter()
+        count = functools.partial(_count_words, config, unfinished, parts)
+        for counted in tqdm(over(count, range(used)), desc="count words", total=used):
+            found.update(counted)
+        return found
+
+    texts = (text for part in range(used) for text in _sample_texts(unfinished, parts, part))
+    tokenizer = make_tokenizer(config, directory, words, texts)
+    wd.write_json(unfinished / _TOKENIZER, tokenizer.fingerprint)
+    return tokenizer
+
+
+def sample_parts(config: PrepareConfig, train_bytes: int) -> tuple[int, int]:
+    """How many parts of the training documents are sampled for the vocabulary, and of how many."""
+    parts = math.ceil(train_bytes / SAMPLE_PART)
+    return min(parts, max(config.tokenizer.train_megabytes * 10**6 // SAMPLE_PART, 1)), parts
+
+
+def make_tokenizer(
+    config: PrepareConfig, directory: Path, words: Callable[[], Counter[str]], texts: Iterable[str]
+) -> Tokenizer:
+    """The vocabulary that is given, or one trained on the words or texts of the sample."""
     if config.tokenizer.path:
         tokenizer = tokenizers.load(config.tokenizer.path, config.tokenizer)
+    elif config.tokenizer.kind == "wordpiece":
+        tokenizer = wordpiece.train_on_words(config.tokenizer, words())
     else:
-        parts = math.ceil(dealt.bytes[dataset.TRAIN] / SAMPLE_PART)
-        sample = range(min(parts, max(config.tokenizer.train_megabytes * 10**6 // SAMPLE_PART, 1)))
-        unfinished = directory / _UNFINISHED
-        if config.tokenizer.kind == "wordpiece":
-            count = functools.partial(_count_words, config, unfinished, parts)
-            words: Counter[str] = Counter()
-            for counted in tqdm(over(count, sample), desc="count words", total=len(sample)):
-                words.update(counted)
-            tokenizer = wordpiece.train_on_words(config.tokenizer, words)
-        else:
-            texts = (text for part in sample for text in _sample_texts(unfinished, parts, part))
-            tokenizer = tokenizers.train(config.tokenizer, texts)
-    shutil.rmtree(saved, ignore_errors=True)  # a kill leaves files under temporary names
-    tokenizer.save(saved)
-    wd.write_json(record, tokenizer.fingerprint)
+        tokenizer = tokenizers.train(config.tokenizer, texts)
+    # A kill leaves files under temporary names.
+    shutil.rmtree(directory / wd.TOKENIZER, ignore_errors=True)
+    tokenizer.save(directory / wd.TOKENIZER)
     return tokenizer
 
 
@@ -303,40 +347,12 @@ def plan_shards(config: PrepareConfig, directory: Path, dealt: buckets.Dealt) ->
 
 def _write_shard(job: ShardJob) -> None:
     """Writes a shard and then, as the sign that it is whole, what was counted."""
-    tokenizer = _load_tokenizer(job.directory / wd.TOKENIZER)
-    documents = buckets.read_shard(job.directory / _UNFINISHED, job.split, job.shard, job.shards)
-    made = make_shard(documents, job.split, job.shard, job.config, tokenizer)
+    documents = buckets.read_shard(job.directory / UNFINISHED, job.split, job.shard, job.shards)
+    made = job.make(documents)
     record_bytes = dataset.write_shard(job.path, made.rows)
-    np.save(job.record.with_suffix(".npy"), made.pieces)
-    wd.write_json(
-        job.record,
-        {
-            "counts": made.counts._asdict(),
-            "record_bytes": record_bytes,
-            "file": checksum(job.path),
-        },
-    )
+    job.write_record(made, record_bytes=record_bytes, file=checksum(job.path))
 
 
 @functools.lru_cache(maxsize=1)
 def _load_tokenizer(directory: Path) -> Tokenizer:
     return tokenizers.load(directory)
-
-
-def _drop_empty_splits(
-    jobs: list[ShardJob], records: list[dict[str, Any]]
-) -> tuple[list[ShardJob], list[dict[str, Any]]]:
-    """Without the held-out split where it has no row; raises InputError without training rows."""
-    rows: Counter[str] = Counter()
-    for job, record in zip(jobs, records, strict=True):
-        rows[job.split] += record["counts"]["rows"]
-    if not rows[dataset.TRAIN]:
-        raise InputError(
-            "config.sources hold no sentence for training: every document is blank or made of"
-            " control characters."
-        )
-    kept = [pair for pair in zip(jobs, records, strict=True) if rows[pair[0].split]]
-    for job in jobs:
-        if not rows[job.split]:
-            job.path.unlink(missing_ok=True)
-    return [job for job, _ in kept], [record for _, record in kept]

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 from bert_jax import workdir as wd
@@ -26,7 +27,7 @@ from bert_jax.text.labelled import LabelledText, clean_split, read_labelled
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.training.checkpoint import BEST_METRIC, Checkpoints, has_checkpoint
 from bert_jax.training.logging import RunLog, read_metrics
-from bert_jax.training.loop import TOKENS, Every, train
+from bert_jax.training.loop import TOKENS, At, train
 from bert_jax.training.losses import accuracy, cross_entropy
 from bert_jax.training.metrics import Mean
 from bert_jax.training.optimizer import make_optimizer
@@ -90,6 +91,56 @@ def read_splits(config: LabelledDataConfig) -> dict[str, list[LabelledText]]:
     return splits
 
 
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """The rows to train on and to validate with, as read and as ids."""
+
+    rows: dict[str, list[LabelledText]]
+    labels: list[str]
+    examples: dict[str, list[Example]]
+
+    @classmethod
+    def open(cls, config: FinetuneConfig, tokenizer: Tokenizer) -> "Data":
+        """Raises InputError where there are no two labels, or one was never seen in training."""
+        splits = read_splits(config.data)
+        rows = {split: splits[split] for split in ("train", VALIDATION)}
+        labels = sorted({row.label for row in rows["train"]})
+        if len(labels) < 2:
+            raise InputError(
+                f"{config.data.train} has the one label {labels[0]!r}: two are needed."
+            )
+        examples = {
+            split: _encode(rows[split], split, labels, tokenizer, config.max_length)
+            for split in rows
+        }
+        return cls(rows, labels, examples)
+
+
+class Validations:
+    """The points of every validation of a run, which is best, and whether it is to go on."""
+
+    def __init__(self, config: FinetuneConfig, logged: list[dict[str, Any]]):
+        self._config = config
+        self._points = [point for point in logged if point["split"] == VALIDATION]
+
+    def add(self, point: dict[str, Any]) -> None:
+        """Takes the newest."""
+        self._points.append(point)
+
+    def best(self) -> dict[str, Any]:
+        """Of equals the latest, as the checkpoints have it."""
+        return max(reversed(self._points), key=self._value)
+
+    def is_over(self) -> bool:
+        """Early stopping: `patience` validations in a row that were not better than the best."""
+        values = [self._value(point) for point in self._points]
+        patience = self._config.patience
+        return bool(values) and 0 < patience <= len(values) - 1 - values.index(max(values))
+
+    def _value(self, point: dict[str, Any]) -> float:
+        return _higher_is_better(point, self._config)
+
+
 def run(config: Values, workdir: str | Path) -> dict[str, float]:
     """Fine-tunes (fields: FinetuneConfig) and returns the best validation metrics.
 
@@ -102,88 +153,96 @@ def run(config: Values, workdir: str | Path) -> dict[str, float]:
     config = dataclasses.replace(config, init_from=init_from, model=start.model)
     mesh = make_mesh(config.mesh)
     check_batch(mesh, config.batch_size)
-    splits = read_splits(config.data)
-    labels = sorted({row.label for row in splits["train"]})
-    if len(labels) < 2:
-        raise InputError(f"{config.data.train} has the one label {labels[0]!r}: two are needed.")
-    encoded = {
-        split: _encode(splits[split], split, labels, start.tokenizer, config.max_length)
-        for split in ("train", VALIDATION)
-    }
+    data = Data.open(config, start.tokenizer)
     directory = wd.open_workdir(workdir, config, is_begun=has_checkpoint(workdir))
     start.tokenizer.save(directory / wd.TOKENIZER)
+    best = _finetune(config, start, data, mesh, directory)
+    plots.draw_curves(directory)
+    return best
 
-    classifier = Classifier(config.model, len(labels))
-    steps_per_epoch = -(-len(encoded["train"]) // config.batch_size)
+
+def _finetune(
+    config: FinetuneConfig, start: Start, data: Data, mesh: Mesh, directory: Path
+) -> dict[str, Any]:
+    """Trains from the newest checkpoint, or from `start`; returns the best validation."""
+    classifier = Classifier(config.model, len(data.labels))
+    steps_per_epoch = -(-len(data.examples["train"]) // config.batch_size)
     total_steps = steps_per_epoch * config.epochs
-    optimizer, schedule = make_optimizer(
-        config.optimizer, total_steps=total_steps, frozen=_frozen(config)
-    )
-    state = init_state(
-        classifier.init_params, optimizer, seed=config.seed, prng=config.prng, mesh=mesh
-    )
     record = {
         "config": dataclasses.asdict(config),
-        "labels": labels,
+        "labels": data.labels,
         "length": config.max_length,
-        "inputs": _inputs(splits, start),
+        "inputs": _inputs(data, start),
         "tokenizer": wd.read_files(directory / wd.TOKENIZER),
     }
     with Checkpoints(directory, keep=1, best_metric=BEST_METRIC) as checkpoints:
-        state = _begin(state, checkpoints, record, start)
-        first_step = int(state.step)
-        with RunLog(directory, step=first_step, total_steps=total_steps, title="finetune") as log:
+        first = _first_step(checkpoints, record)
+        with RunLog(directory, step=first, total_steps=total_steps, title="finetune") as log:
+            validations = Validations(config, read_metrics(directory))
 
             def validate(state: TrainState, step: int) -> bool:
-                metrics = _validate(classifier, state.params, encoded[VALIDATION], config, start)
-                log.write(step, VALIDATION, metrics)
+                metrics = _validate(classifier, state.params, data, config, start)
+                validations.add(log.write(step, VALIDATION, metrics))
                 log.say(f"step {step}: " + ", ".join(f"{k} {v:.4f}" for k, v in metrics.items()))
                 best_metric = {BEST_METRIC: _higher_is_better(metrics, config)}
                 checkpoints.save(state, record | {"step": step}, metrics=best_metric)
-                return _is_over(directory, config)
+                return validations.is_over()
 
-            if not (first_step and _is_over(directory, config)):
-                batches = _batches_from(
-                    encoded["train"], config, start, first_step, steps_per_epoch
+            if first < total_steps and not validations.is_over():
+                optimizer, schedule = make_optimizer(
+                    config.optimizer, total_steps=total_steps, frozen=_frozen(config)
                 )
+                state = init_state(
+                    classifier.init_params, optimizer, seed=config.seed, prng=config.prng, mesh=mesh
+                )
+                objective = make_objective(classifier.model)
+                batches = _batches_from(data, config, start, first, steps_per_epoch)
                 train(
-                    state,
-                    make_train_step(
-                        make_objective(classifier.model), optimizer, schedule, mesh=mesh
-                    ),
+                    _restored(state, checkpoints, first, start),
+                    make_train_step(objective, optimizer, schedule, mesh=mesh),
                     map(batch_placer(mesh), batches),
                     total_steps=total_steps,
                     log_every=config.log_every,
                     log=log,
                     shown=SHOWN,
-                    actions=[Every(max(steps_per_epoch // config.evals_per_epoch, 1), validate)],
+                    actions=[At(_validation_steps(config, steps_per_epoch), validate)],
                 )
-    plots.draw_curves(directory)
-    return _best(directory, config)
+    return validations.best()
 
 
-def _inputs(splits: dict[str, list[LabelledText]], start: Start) -> str:
+def _validation_steps(config: FinetuneConfig, steps_per_epoch: int) -> set[int]:
+    """Evenly over every epoch, the last at its end; after every step where there are fewer."""
+    parts = config.evals_per_epoch
+    return {round(n * steps_per_epoch / parts) for n in range(1, config.epochs * parts + 1)}
+
+
+def _inputs(data: Data, start: Start) -> str:
     """A hash of the rows and of the checkpoint begun from: what a continued run must share."""
-    rows = [[row.text, row.label] for split in ("train", VALIDATION) for row in splits[split]]
+    rows = [[row.text, row.label] for rows in data.rows.values() for row in rows]
     begun = start.pretrained and [start.pretrained.step, start.pretrained.run]
     return hashlib.sha256(json.dumps([rows, begun], sort_keys=True).encode()).hexdigest()
 
 
-def _begin(
-    state: TrainState, checkpoints: Checkpoints, record: dict[str, Any], start: Start
-) -> TrainState:
-    """The state of the newest checkpoint, or `state` with the pretrained encoder."""
+def _first_step(checkpoints: Checkpoints, record: dict[str, Any]) -> int:
+    """The step of the newest checkpoint, whose run must be this one; 0 without any."""
     newest = checkpoints.latest()
     if newest is None:
-        if start.pretrained is None:
-            return state
-        return state._replace(params=_load_encoder(start.pretrained, state.params))
+        return 0
     if checkpoints.read_run(newest)["inputs"] != record["inputs"]:
         raise InputError(
             f"{checkpoints.directory.parent} was begun with other rows or from another"
             " config.init_from checkpoint: use a new --workdir, or delete this one."
         )
-    return checkpoints.restore(newest, state)
+    return newest
+
+
+def _restored(state: TrainState, checkpoints: Checkpoints, step: int, start: Start) -> TrainState:
+    """The state of the checkpoint `step`; without one `state` with the pretrained encoder."""
+    if step:
+        return checkpoints.restore(step, state)
+    if start.pretrained is None:
+        return state
+    return state._replace(params=_load_encoder(start.pretrained, state.params))
 
 
 def _start(config: FinetuneConfig) -> Start:
@@ -196,6 +255,8 @@ def _start(config: FinetuneConfig) -> Start:
         tokenizer = pretrained.tokenizer
         own = {name: getattr(config.model, name) for name in OWN_FIELDS}
         model = dataclasses.replace(pretrained.model, **own)
+        # The config file has sizes too, and an override of them would go unnoticed.
+        print(f"model: as {config.init_from} has it, {model.layers} layers of width {model.width}")
     if config.max_length > model.positions:
         raise InputError(
             f"config.max_length={config.max_length} is over the {model.positions} positions of the"
@@ -240,7 +301,7 @@ def _merge(saved: PyTree, params: PyTree) -> PyTree:
 
 
 def _batches_from(
-    examples: list[Example],
+    data: Data,
     config: FinetuneConfig,
     start: Start,
     step: int,
@@ -250,7 +311,7 @@ def _batches_from(
     epoch, skip = divmod(step, steps_per_epoch)
     while True:
         batches = epoch_batches(
-            examples,
+            data.examples["train"],
             batch_size=config.batch_size,
             max_length=config.max_length,
             pad=start.tokenizer.special.pad,
@@ -266,10 +327,11 @@ def _batches_from(
 def _validate(
     classifier: Classifier,
     params: PyTree,
-    examples: list[Example],
+    data: Data,
     config: FinetuneConfig,
     start: Start,
 ) -> dict[str, float]:
+    examples = data.examples[VALIDATION]
     probabilities = classifier.probabilities(
         params,
         examples,
@@ -280,12 +342,6 @@ def _validate(
     return score(np.array([example.label for example in examples]), probabilities)
 
 
-def _values(directory: Path, config: FinetuneConfig) -> list[tuple[float, dict[str, Any]]]:
-    """Every validation so far with its metric, higher being better."""
-    points = [point for point in read_metrics(directory) if point["split"] == VALIDATION]
-    return [(_higher_is_better(point, config), point) for point in points]
-
-
 def _higher_is_better(metrics: dict[str, Any], config: FinetuneConfig) -> float:
     value = metrics[config.metric]
     if value is None or not math.isfinite(value):
@@ -294,14 +350,3 @@ def _higher_is_better(metrics: dict[str, Any], config: FinetuneConfig) -> float:
             " lower config.optimizer.learning_rate and use a new --workdir."
         )
     return -value if config.metric == "loss" else value
-
-
-def _is_over(directory: Path, config: FinetuneConfig) -> bool:
-    """Early stopping: `patience` validations in a row that were not better than the best."""
-    values = [value for value, _ in _values(directory, config)]
-    return 0 < config.patience <= len(values) - 1 - values.index(max(values))
-
-
-def _best(directory: Path, config: FinetuneConfig) -> dict[str, Any]:
-    # Of equals the latest, as the checkpoints have it.
-    return max(reversed(_values(directory, config)), key=lambda item: item[0])[1]

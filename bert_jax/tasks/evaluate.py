@@ -65,10 +65,13 @@ def _evaluate_classifier(config: Values, found: saved_model.SavedModel) -> dict[
         max_length=made_with.max_length,
         pad=found.tokenizer.special.pad,
     )
+    scores = score(truth, probabilities)
+    right = scores["accuracy"]
     result = {
         "step": found.step,
         "rows": len(rows),
-        **score(truth, probabilities),
+        **scores,
+        "accuracy_error": (right * (1 - right) / len(rows)) ** 0.5,  # one standard error
         "labels": list(found.labels),
         "confusion": confusion(truth, probabilities),
     }
@@ -77,9 +80,8 @@ def _evaluate_classifier(config: Values, found: saved_model.SavedModel) -> dict[
 
 
 def _print_classifier(result: dict[str, Any], found: saved_model.SavedModel) -> None:
-    error = (result["accuracy"] * (1 - result["accuracy"]) / result["rows"]) ** 0.5
     print(f"{found.directory}, step {found.step}, {result['rows']:,} test rows")
-    print(f"  accuracy  {result['accuracy']:.2%} (standard error {error:.2%})")
+    print(f"  accuracy  {result['accuracy']:.2%} (standard error {result['accuracy_error']:.2%})")
     print(f"  macro F1  {result['macro_f1']:.2%}")
     print(f"  loss      {result['loss']:.4f} nats")
     print("  confusion (rows: true, columns: predicted)")

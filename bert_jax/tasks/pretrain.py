@@ -10,23 +10,22 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 from bert_jax import workdir as wd
 from bert_jax.arrays import PretrainBatch
 from bert_jax.config import ModelConfig, PretrainConfig, Values, build
 from bert_jax.data import dataset, pipeline
-from bert_jax.data.prepare import TOKEN_COUNTS
 from bert_jax.errors import InputError
 from bert_jax.model.bert import PretrainModel
 from bert_jax.tasks import plots
 from bert_jax.tasks.saved_model import SavedModel
 from bert_jax.tasks.vocabulary import fit_vocabulary
-from bert_jax.text import tokenizer as tokenizers
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.training.checkpoint import Checkpoints, has_checkpoint
 from bert_jax.training.logging import RunLog, read_metrics
-from bert_jax.training.loop import TOKENS, Every, evaluate, train
+from bert_jax.training.loop import TOKENS, At, evaluate, train
 from bert_jax.training.losses import accuracy, cross_entropy
 from bert_jax.training.metrics import Mean
 from bert_jax.training.optimizer import make_optimizer
@@ -102,17 +101,12 @@ class Data:
         directory = Path(config.data).absolute()
         manifest = dataset.read_manifest(directory)
         dataset.check_shards(directory, manifest)
-        tokenizer = tokenizers.load(directory / wd.TOKENIZER)
+        tokenizer = dataset.load_tokenizer(directory, manifest)
         if manifest["length"] > config.model.positions:
             raise InputError(
                 f"the rows of {config.data} have {manifest['length']} tokens and the model"
                 f" config.model.positions={config.model.positions}: prepare with"
                 f" --config.instances.length={config.model.positions}, or raise it."
-            )
-        if tokenizer.fingerprint != manifest["tokenizer"]:
-            raise InputError(
-                f"{directory / wd.TOKENIZER} is not the vocabulary that {config.data} was"
-                " prepared with: prepare it again."
             )
         return cls(directory, manifest, tokenizer)
 
@@ -150,6 +144,27 @@ def run(config: Values, workdir: str | Path) -> dict[str, float]:
     )
     data.tokenizer.save(directory / wd.TOKENIZER)
 
+    with Checkpoints(directory, keep=config.keep) as checkpoints:
+        start = checkpoints.latest() or 0
+        if start:
+            _check_position(checkpoints.read_run(start)["position"], config, data, start)
+        if start < config.steps:
+            with RunLog(directory, step=start, total_steps=config.steps, title="pretrain") as log:
+                _train(config, data, mesh, checkpoints, log, start)
+    plots.draw_curves(directory)
+    points = read_metrics(directory)
+    return next((p for p in reversed(points) if p["split"] == dataset.HELDOUT), points[-1])
+
+
+def _train(
+    config: PretrainConfig,
+    data: Data,
+    mesh: Mesh,
+    checkpoints: Checkpoints,
+    log: RunLog,
+    start: int,
+) -> None:
+    """Trains from the checkpoint of step `start`, or where that is 0 from nothing."""
     optimizer, schedule = make_optimizer(config.optimizer, total_steps=config.steps)
     objective = make_objective(PretrainModel(config.model))
     place = batch_placer(mesh)
@@ -160,29 +175,20 @@ def run(config: Values, workdir: str | Path) -> dict[str, float]:
         prng=config.prng,
         mesh=mesh,
     )
-    with Checkpoints(directory, keep=config.keep) as checkpoints:
-        if (newest := checkpoints.latest()) is not None:
-            saved = checkpoints.read_run(newest)
-            _check_position(saved["position"], config, data, newest)
-            state = checkpoints.restore(newest, state)
-        start = int(state.step)
-        with RunLog(directory, step=start, total_steps=config.steps, title="pretrain") as log:
-            batches = pipeline.iterate_from(data.batches(config, dataset.TRAIN), start)
-            train(
-                state,
-                make_train_step(
-                    objective, optimizer, schedule, mesh=mesh, microbatches=config.microbatches
-                ),
-                map(place, batches),
-                total_steps=config.steps,
-                log_every=config.log_every,
-                log=log,
-                shown=SHOWN,
-                actions=_actions(config, data, objective, place, checkpoints, log),
-            )
-    plots.draw_curves(directory)
-    points = read_metrics(directory)
-    return next((p for p in reversed(points) if p["split"] == dataset.HELDOUT), points[-1])
+    if start:
+        state = checkpoints.restore(start, state)
+    train(
+        state,
+        make_train_step(
+            objective, optimizer, schedule, mesh=mesh, microbatches=config.microbatches
+        ),
+        map(place, pipeline.iterate_from(data.batches(config, dataset.TRAIN), start)),
+        total_steps=config.steps,
+        log_every=config.log_every,
+        log=log,
+        shown=SHOWN,
+        actions=_actions(config, data, objective, place, checkpoints, log),
+    )
 
 
 def _actions(
@@ -192,13 +198,16 @@ def _actions(
     place: Callable[[PyTree], PyTree],
     checkpoints: Checkpoints,
     log: RunLog,
-) -> list[Every]:
+) -> list[At]:
     """Held-out evaluation, where there are held-out rows, and then saving."""
+
+    def every(steps: int) -> range:
+        return range(0, config.steps, steps)
 
     def save(state: TrainState, step: int) -> None:
         checkpoints.save(state, _run_record(config, data, step), metrics={})
 
-    saving = Every(config.save_every, save)
+    saving = At(every(config.save_every), save)
     heldout = _heldout_batches(config, data)
     if heldout is None:
         log.say(f"{config.data} has no held-out rows: nothing is evaluated as it goes.")
@@ -210,7 +219,7 @@ def _actions(
         metrics = evaluate(eval_step, state.params, map(place, heldout))
         log.write(step, dataset.HELDOUT, metrics | constants)
 
-    return [Every(config.eval_every, measure), saving]
+    return [At(every(config.eval_every), measure), saving]
 
 
 def evaluate_heldout(config: PretrainConfig, found: SavedModel) -> dict[str, float]:
@@ -255,7 +264,7 @@ def _unigram_loss(data: Data, batches: Iterable[PretrainBatch]) -> float:
     What a model reaches that has learnt how frequent each piece is and nothing else;
     one is added to every count, so that a piece never seen costs a finite amount.
     """
-    counts = np.load(data.directory / TOKEN_COUNTS) + 1
+    counts = dataset.read_token_counts(data.directory) + 1
     cost = np.log(counts.sum()) - np.log(counts)
     total = weight = 0.0
     for batch in batches:

@@ -1,11 +1,10 @@
-"""The texts `predict` is given in a file or on stdin: plain lines, JSONL or CSV."""
+"""The texts `predict` is given in a file or on stdin: plain lines or records."""
 
-from pathlib import Path
 from typing import Any
 
 from bert_jax.errors import InputError
 from bert_jax.tasks.predict import Text
-from bert_jax.text import files, labelled
+from bert_jax.text import files
 
 STDIN = "-"
 
@@ -13,16 +12,16 @@ STDIN = "-"
 def read_texts(path: str, *, text_field: str = "text") -> list[Text]:
     """Every text with its place; `-` is stdin, read as plain lines.
 
-    `.jsonl`, `.csv` and `.tsv` files are read by their field `text_field`; any other file
-    holds one text a line, blank lines left out. Raises InputError naming the place, also of
-    a record without text: leaving it out would shift the results against the records.
+    `.jsonl`, `.csv`, `.tsv` and `.parquet` files are read by their field `text_field`; any
+    other file holds one text a line, blank lines left out. Raises InputError naming the
+    place, also of a record without text: leaving it out would shift the results against the
+    records.
     """
-    file = Path("/dev/stdin" if path == STDIN else path)
-    uncompressed = file.with_suffix("") if file.suffix in files.COMPRESSIONS else file
-    if uncompressed.suffix in labelled.FORMATS:
+    file = "/dev/stdin" if path == STDIN else path
+    if files.suffix(file) in files.RECORDS:
         texts = [
             (_text(record, text_field, where), where)
-            for where, record in labelled.FORMATS[uncompressed.suffix](file)
+            for where, record in files.records(file, [text_field])
         ]
     else:
         lines = ((line.text, f"{file}:{line.number}") for line in files.lines(file))

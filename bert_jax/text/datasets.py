@@ -1,11 +1,16 @@
 """Datasets of TensorFlow Datasets by name, read as ArrayRecord without TensorFlow."""
 
+import importlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bert_jax.errors import InputError
+from bert_jax.errors import InputError, first_line
+
+# TFDS imports its builders folder by folder and, without a word, stops at the first that
+# wants a package which is not here: before these.
+BUILDERS = ("question_answering", "summarization", "text", "translate")
 
 
 class Name(NamedTuple):
@@ -44,12 +49,22 @@ def rows(source: str) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         examples = builder.as_data_source(split)
     except Exception as error:
-        raise InputError(f"{source} cannot be read ({_first_line(error)}).") from error
+        raise InputError(f"{source} cannot be read ({first_line(error)}).") from error
     for index in range(len(examples)):
         row = dict(examples[index])
         for name in names:
             row[name] = names[name][row[name]] if row[name] >= 0 else ""
         yield f"{source}#{index}", row
+
+
+def parts(source: str) -> list[str]:
+    """The shards of the split, each as a source; a slice of a split is one part."""
+    name, _, split = parse(source)
+    info = _builder(source).info
+    if split not in info.splits:
+        return [source]
+    shards = range(info.splits[split].num_shards)
+    return [f"tfds:{name}:{info.version}:{split}[{shard}shard]" for shard in shards]
 
 
 def describe(source: str) -> dict[str, str]:
@@ -63,6 +78,8 @@ def _builder(source: str) -> Any:
     # Half a second and hundreds of modules: only who names a dataset pays.
     import tensorflow_datasets as tfds
 
+    for folder in BUILDERS:
+        importlib.import_module(f"tensorflow_datasets.{folder}")
     name, version, _ = parse(source)
     try:
         if Path(name).is_dir():
@@ -72,10 +89,6 @@ def _builder(source: str) -> Any:
     except Exception as error:  # a builder may raise anything: it runs its dataset's own code
         raise InputError(
             f"{source} cannot be had from TensorFlow Datasets"
-            f" ({type(error).__name__}: {_first_line(error)}); check its name, and the network."
+            f" ({type(error).__name__}: {first_line(error)}); check its name, and the network."
         ) from error
     return builder
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

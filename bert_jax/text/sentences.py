@@ -13,11 +13,15 @@ LONGEST_PARAGRAPH = 5_000  # characters
 LETTER = re.compile(r"[^\W\d_]")
 CHINESE_CHARACTER = re.compile(f"[{CHINESE}]")
 END = re.compile(r"[。！？!?；;…]+[”’」』）】》)\]]*|\.(?=\s)")
-# An end inside brackets or quotes, as in （还好。）再见: sentencex leaves it whole. What a
+# sentencex ends a Chinese sentence before these where quotes are nested or a comma follows,
+# and after any closed title.
+CONTINUATION = re.compile(r"[，、；：。！？,;:…”’」』）】》)\]]")
+# Ends inside brackets or quotes, as in （还好。）再见, which sentencex leaves whole. What a
 # comma or another end follows goes on.
-CLOSED_END = re.compile(
-    r"(?<=[。！？!?…])[”’」』）】》)\]]+(?=[^\s，、；：。！？,;:.!?…”’」』）】》)\]])"
+CHINESE_CLOSED_END = re.compile(
+    r"(?<=[。！？!?…])[”’」』）】)\]]+(?=[^\s，、；：。！？,;:.!?…”’」』）】》)\]])"
 )
+ENGLISH_CLOSED_END = re.compile(r"(?:^|(?<=[.!?][)\]] ))[(\[][^()\[\]]*[.!?][)\]](?=\s)")
 
 
 def split_sentences(text: str) -> list[str]:
@@ -30,14 +34,27 @@ def split_sentences(text: str) -> list[str]:
 
 
 def _sentences(paragraph: str) -> Iterator[str]:
-    language = "zh" if is_chinese(paragraph) else "en"
-    for sentence in sentencex.segment(language, paragraph):
+    if is_chinese(paragraph):
+        pieces, closed_end = _joined(sentencex.segment("zh", paragraph)), CHINESE_CLOSED_END
+    else:
+        pieces, closed_end = sentencex.segment("en", paragraph), ENGLISH_CLOSED_END
+    for piece in pieces:
         start = 0
-        if language == "zh":
-            for end in CLOSED_END.finditer(sentence):
-                yield from _not_empty(sentence[start : end.end()])
-                start = end.end()
-        yield from _not_empty(sentence[start:])
+        for end in closed_end.finditer(piece):
+            yield from _not_empty(piece[start : end.end()])
+            start = end.end()
+        yield from _not_empty(piece[start:])
+
+
+def _joined(pieces: list[str]) -> Iterator[str]:
+    sentence: list[str] = []
+    for piece in pieces:
+        after_title = bool(sentence) and sentence[-1].endswith("》")
+        if not after_title and not CONTINUATION.match(piece):
+            yield "".join(sentence)
+            sentence = []
+        sentence.append(piece)
+    yield "".join(sentence)
 
 
 def is_chinese(text: str) -> bool:

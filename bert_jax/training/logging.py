@@ -9,6 +9,9 @@ from typing import Any
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+from bert_jax.errors import InputError
+from bert_jax.workdir import write_text
+
 METRICS = "metrics.jsonl"
 
 
@@ -42,14 +45,16 @@ class RunLog:
         self._events.close()
         self._file.close()
 
-    def write(self, step: int, split: str, metrics: dict[str, float]) -> None:
-        """Appends one point; a killed process leaves it whole."""
+    def write(self, step: int, split: str, metrics: dict[str, float]) -> dict[str, Any]:
+        """Appends one point and returns it; a killed process leaves it whole."""
         # JSON has no nan: a metric that nothing counted for is null.
         values = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-        self._file.write(json.dumps({"step": step, "split": split, **values}) + "\n")
+        point = {"step": step, "split": split, **values}
+        self._file.write(json.dumps(point) + "\n")
         self._file.flush()
         for name, value in metrics.items():
             self._events.add_scalar(f"{split}/{name}", value, step)
+        return point
 
     def progress(self, step: int, shown: dict[str, float]) -> None:
         """Moves the bar to `step`; a non-empty `shown` replaces the numbers on it."""
@@ -65,8 +70,14 @@ class RunLog:
 
 def read_metrics(workdir: str | Path) -> list[dict[str, Any]]:
     """Every logged point, in order."""
-    with open(Path(workdir) / METRICS, encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
+    path = Path(workdir) / METRICS
+    try:
+        return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    except FileNotFoundError:
+        raise InputError(
+            f"{path} is missing, which says what the run has reached: put it back, or use a new"
+            " --workdir."
+        ) from None
 
 
 def _drop_after(path: Path, step: int) -> None:
@@ -77,6 +88,4 @@ def _drop_after(path: Path, step: int) -> None:
         # A killed run may have left half a line at the end.
         if line.endswith("\n") and json.loads(line)["step"] <= step:
             kept.append(line)
-    partial = path.with_name(f".partial-{path.name}")
-    partial.write_text("".join(kept), "utf-8")
-    partial.replace(path)
+    write_text(path, "".join(kept))

@@ -1,7 +1,7 @@
 """The loop: dispatch a step, then read what the one before it measured."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -14,13 +14,13 @@ from bert_jax.training.state import TrainState
 TOKENS = "tokens"  # the metric that counts real tokens, for tokens a second
 
 
-class Every(NamedTuple):
-    """Something to do after every so many steps and after the last.
+class At(NamedTuple):
+    """Something to do after some of the steps, and after the last.
 
     `action(state, step)` returns True to end the run.
     """
 
-    steps: int
+    steps: Container[int]
     action: Callable[[TrainState, int], bool | None]
 
 
@@ -33,7 +33,7 @@ def train(
     log_every: int,
     log: RunLog,
     shown: dict[str, str],
-    actions: Sequence[Every] = (),
+    actions: Sequence[At] = (),
 ) -> TrainState:
     """Runs from `state.step` to `total_steps`, or until an action says stop.
 
@@ -54,7 +54,7 @@ def train(
             window.add(pending)
         pending = measured
         step += 1
-        due = [a for a in actions if step % a.steps == 0 or step == total_steps]
+        due = [a for a in actions if step in a.steps or step == total_steps]
         if due or step % log_every == 0 or step == total_steps:
             window.add(pending)
             pending = None

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -83,7 +84,17 @@ def config_file_missing(folder, made):
 
 
 def config_variant_missing(folder, made):
-    return ("pretrain", "--config=configs/pretrain_base.py:huge", f"--workdir={folder}/out")
+    return ("pretrain", "--config=configs/pretrain_large.py:huge", f"--workdir={folder}/out")
+
+
+def config_raises(folder, made):
+    path = write(folder / "raises.py", "import no_such_module\n")
+    return ("pretrain", f"--config={path}", "--config.seed=1", f"--workdir={folder}/out")
+
+
+def config_reads_a_missing_file(folder, made):
+    path = write(folder / "reads.py", "def get_config():\n    open('/no/such/file')\n")
+    return ("pretrain", f"--config={path}", f"--workdir={folder}/out")
 
 
 def workdir_missing(folder, made):
@@ -92,6 +103,25 @@ def workdir_missing(folder, made):
 
 def no_dataset(folder, made):
     return pretrain(folder, f"--config.data={folder}")
+
+
+def inspect_no_dataset(folder, made):
+    return ("inspect", f"--data={folder}")
+
+
+def inspect_damaged_shard(folder, made):
+    data = shutil.copytree(made.data, folder / "data")
+    shard = min(data.glob("*train.array_record*"))
+    shard.write_bytes(shard.read_bytes()[:-1] + b"x")
+    return ("inspect", f"--data={data}")
+
+
+def inspect_unknown_unit(folder, made):
+    return ("inspect", f"--data={made.data}", "--unit=piece")
+
+
+def plot_in_no_directory(folder, made):
+    return ("inspect", f"--data={made.data}", f"--plot={folder}/out/plot.png")
 
 
 def rows_longer_than_positions(folder, made):
@@ -164,9 +194,15 @@ CASES = {
     config_typo: r"learning_rat\b.*[Dd]id you mean.*learning_rate",
     config_wrong_type: r"config\.batch_size.*many",
     config_file_missing: r"--config=configs/pretrain_huge\.py is no file",
-    config_variant_missing: r"pretrain_base\.py has no variant 'huge'; it has tiny",
+    config_variant_missing: r"--config=configs/pretrain_large\.py:huge: .*no variant 'huge'.*tiny",
+    config_raises: r"--config=.*raises\.py: No module named 'no_such_module'",
+    config_reads_a_missing_file: r"--config=.*reads\.py: .*No such file.*'/no/such/file'",
     workdir_missing: r"--workdir",
     no_dataset: r"holds no prepared dataset",
+    inspect_no_dataset: r"holds no prepared dataset",
+    inspect_damaged_shard: r"train\.array_record-00000-of-\d+ is damaged",
+    inspect_unknown_unit: r"--unit=piece.*token",
+    plot_in_no_directory: r"out/plot\.png cannot be written.*--plot=FILE",
     rows_longer_than_positions: r"32 tokens.*config\.model\.positions=24",
     max_length_over_positions: r"config\.max_length=41 is over the 40 positions",
     no_checkpoint: r"data holds no finished checkpoint",

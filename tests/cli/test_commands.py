@@ -1,6 +1,8 @@
 """Each entry point as a user calls it, on `:tiny` configs."""
 
 import json
+import re
+import statistics
 
 import pytest
 from cli.conftest import FINETUNE, PRETRAIN
@@ -34,6 +36,23 @@ def test_prepare(made):
     assert manifest["sources"][0]["documents"] == 120
     assert config(made.data)["instances"]["length"] == 32
     assert not list(made.data.glob(".*"))
+
+
+def test_inspect(made, command, tmp_path):
+    plot = tmp_path / "plot.png"
+    printed = command(
+        "inspect", f"--data={made.data}", "--count=2", "--unit=word", f"--plot={plot}"
+    )
+    assert "3 shards are as they were written" in printed
+    assert printed.count("\nrow ") == 2
+    assert "→ [MASK]" in printed
+    assert "\033" not in printed  # no colours into a pipe
+    manifest = json.loads((made.data / "manifest.json").read_text("utf-8"))
+    table = {line[:45].strip(): line[45:].split() for line in printed.splitlines()}
+    for name in ("documents", "sentences", "words", "tokens", "instances"):
+        counts = [f"{manifest['splits'][split][name]:,}" for split in ("train", "heldout")]
+        assert table[name] == counts, name
+    assert plot.read_bytes().startswith(b"\x89PNG")
 
 
 def test_pretrain(made):
@@ -76,6 +95,10 @@ def test_finetune_from_scratch_then_evaluate(made, command, tmp_path):
     assert sum(map(sum, matrix)) == found["rows"] > 5
     right = (matrix[0][0] + matrix[1][1]) / found["rows"]
     assert found["accuracy"] == pytest.approx(right, abs=1e-9)
+    # The deviation of a row that is right or wrong, over the root of their number.
+    rows = [1] * (matrix[0][0] + matrix[1][1]) + [0] * (matrix[0][1] + matrix[1][0])
+    error = statistics.pstdev(rows) / len(rows) ** 0.5
+    assert found["accuracy_error"] == pytest.approx(error, abs=1e-9)
 
 
 def test_evaluate_a_pretraining(made, command):
@@ -157,3 +180,17 @@ def test_predict_fills_masks(made, command):
         assert 0 < probabilities[-1] <= probabilities[0] < 1
         assert probabilities == sorted(probabilities, reverse=True)
         assert len({filling["token"] for filling in fillings}) == 5
+
+
+COMMANDS = {
+    **dict.fromkeys(("prepare", "pretrain", "finetune", "evaluate"), ("--config", "--workdir")),
+    "predict": ("--model", "--text", "--input", "--output", "--[no]truncate"),
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_prints_the_flags(name, command):
+    printed = command(name, "--help")
+    assert f"python -m bert_jax.{name}" in printed
+    for flag in COMMANDS[name]:
+        assert re.search(rf"^ *{re.escape(flag)}\b", printed, re.MULTILINE), flag

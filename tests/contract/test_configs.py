@@ -160,6 +160,13 @@ def test_a_fine_tuning_step_traces(name, variant):
     assert set(metrics) == {"loss", "accuracy", "tokens", "gradient_norm", "learning_rate"}
 
 
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_wikipedia_in_two_languages(language):
+    config = load("prepare_wikipedia", language)
+    assert config.sources == (f"tfds:wikipedia/20230601.{language}",)
+    assert config.tokenizer.chinese_words == (language == "zh")
+
+
 def test_base_to_the_number():
     config = load("pretrain_base")
     model, optimizer = config.model, config.optimizer

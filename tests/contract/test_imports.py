@@ -76,6 +76,10 @@ def test_only_the_checkpoints_know_orbax():
     assert {name for name in FILES if "orbax" in libraries(name)} == {"training/checkpoint.py"}
 
 
+def test_only_one_file_knows_beam():
+    assert {name for name in FILES if "apache_beam" in libraries(name)} == {"data/beam.py"}
+
+
 def test_no_other_framework():
     for name in FILES:
         assert not libraries(name) & {"tensorflow", "torch", "transformers", "haiku"}, name

@@ -5,28 +5,15 @@ import re
 import jax
 import jax.numpy as jnp
 import pytest
+from small import model_config
 
 from bert_jax.arrays import Tokens
-from bert_jax.config import MeshConfig, ModelConfig
+from bert_jax.config import MeshConfig
 from bert_jax.model.bert import ClassifyModel, PretrainModel
 from bert_jax.training.paths import map_paths
 from bert_jax.training.sharding import RULES, make_mesh, tree_shardings
 
-CONFIG = ModelConfig(
-    vocab_size=100,
-    positions=48,
-    segment_types=2,
-    width=32,
-    layers=2,
-    heads=4,
-    feed_forward=64,
-    gelu="erf",
-    layer_norm_epsilon=1e-12,
-    init_stddev=0.02,
-    dropout=0.1,
-    attention_dropout=0.1,
-    compute_dtype="bfloat16",
-)
+CONFIG = model_config(vocab_size=100, positions=48, heads=4, compute_dtype="bfloat16")
 
 ENCODER = {
     "encoder/embeddings/norm/bias": (32,),

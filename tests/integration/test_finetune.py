@@ -137,11 +137,17 @@ def test_stops_when_the_curve_turns_and_keeps_the_best(
 
 def test_patience_zero_goes_to_the_end(pretrained, reviews_path, tmp_path, monkeypatch):
     config = corpus.finetune_config(reviews_path, pretrained)
-    config.patience = 0
-    values = itertools.count(0.9, -0.1)
+    config.update(patience=0, evals_per_epoch=4)
+    values = itertools.count(0.9, -0.05)
     monkeypatch.setattr(classify, "score", lambda *_: {"accuracy": next(values)})
     classify.run(config, tmp_path)
     steps = [p["step"] for p in read_metrics(tmp_path) if p["split"] == "validation"]
     train = classify.read_splits(build(FinetuneConfig, config).data)["train"]
-    assert steps[-1] == 3 * -(-len(train) // 16)  # three epochs of batches of 16
-    assert len(steps) >= 6  # two an epoch
+    epoch = -(-len(train) // 16)
+    assert epoch % 4  # so that the parts of an epoch differ in length
+    # Four an epoch, evenly, and none too many at the end of one.
+    assert steps[3::4] == [epoch, 2 * epoch, 3 * epoch]
+    assert {late - early for early, late in itertools.pairwise(steps)} == {
+        epoch // 4,
+        epoch // 4 + 1,
+    }

@@ -5,8 +5,9 @@ import itertools
 
 import jax
 from integration import corpus
+from small import optimizer_config
 
-from bert_jax.config import ModelConfig, OptimizerConfig, PretrainConfig, build
+from bert_jax.config import ModelConfig, PretrainConfig, build
 from bert_jax.data import dataset
 from bert_jax.data.labelled import Example, encode_texts, make_batch
 from bert_jax.model.bert import PretrainModel
@@ -19,17 +20,7 @@ from bert_jax.training.sharding import batch_placer, make_mesh
 from bert_jax.training.state import init_state
 from bert_jax.training.step import make_train_step
 
-OPTIMIZER = OptimizerConfig(
-    learning_rate=5e-3,
-    schedule="linear",
-    warmup_fraction=0.1,
-    b1=0.9,
-    b2=0.999,
-    epsilon=1e-8,
-    bias_correction=True,
-    weight_decay=0.01,
-    clip_norm=1.0,
-)
+OPTIMIZER = optimizer_config(learning_rate=5e-3, weight_decay=0.01)
 
 
 def without_dropout(model: ModelConfig, vocab_size: int) -> ModelConfig:

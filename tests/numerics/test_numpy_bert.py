@@ -8,27 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numerics import numpy_bert
+from small import model_config
 
 from bert_jax.arrays import PretrainBatch, Tokens
-from bert_jax.config import ModelConfig
 from bert_jax.model.bert import ClassifyModel, PretrainModel
 from bert_jax.model.layers import activation
 from bert_jax.tasks.pretrain import init_params, make_objective
 
-CONFIG = ModelConfig(
-    vocab_size=40,
-    positions=16,
-    segment_types=2,
-    width=12,
-    layers=2,
-    heads=3,
-    feed_forward=20,
-    gelu="erf",
-    layer_norm_epsilon=1e-12,
-    init_stddev=0.2,
-    dropout=0.1,  # switched off by deterministic
-    attention_dropout=0.1,
-    compute_dtype="float32",
+CONFIG = model_config(
+    vocab_size=40, positions=16, width=12, heads=3, feed_forward=20, init_stddev=0.2
 )
 FORMS = ["erf", "tanh"]
 LENGTH = 32

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small import model_config
 
 from bert_jax.arrays import PretrainBatch, Tokens
-from bert_jax.config import ModelConfig
 from bert_jax.model.bert import PretrainModel
 from bert_jax.model.layers import Dropout
 from bert_jax.tasks.pretrain import init_params, make_objective
@@ -21,22 +21,14 @@ ENGLISH, CHINESE = 30_522, 21_128
 
 
 def config_of(layers, width, heads, vocab_size, **changes):
-    values = dict(
-        vocab_size=vocab_size,
-        positions=512,
-        segment_types=2,
-        width=width,
+    return model_config(
         layers=layers,
+        width=width,
         heads=heads,
+        vocab_size=vocab_size,
         feed_forward=4 * width,
-        gelu="erf",
-        layer_norm_epsilon=1e-12,
-        init_stddev=0.02,
-        dropout=0.1,
-        attention_dropout=0.1,
-        compute_dtype="float32",
+        **changes,
     )
-    return ModelConfig(**(values | changes))
 
 
 def count(tree):

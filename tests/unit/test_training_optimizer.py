@@ -5,24 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from small import optimizer_config
 
-from bert_jax.config import OptimizerConfig
 from bert_jax.training.optimizer import AdamState, make_optimizer
 
 
 def config_of(**changes):
-    values = dict(
-        learning_rate=0.2,
-        schedule="constant",
-        warmup_fraction=0.0,
-        b1=0.9,
-        b2=0.999,
-        epsilon=1e-6,
-        bias_correction=True,
-        weight_decay=0.0,
-        clip_norm=0.0,
+    """A constant rate of 0.2 and nothing but Adam."""
+    bare = dict(
+        learning_rate=0.2, schedule="constant", warmup_fraction=0.0, epsilon=1e-6, clip_norm=0.0
     )
-    return OptimizerConfig(**(values | changes))
+    return optimizer_config(**(bare | changes))
 
 
 def params_of(seed=0):

@@ -9,9 +9,10 @@ import numpy as np
 import optax
 import pytest
 from jax.sharding import PartitionSpec
+from small import model_config
 
 from bert_jax.arrays import PretrainBatch, Tokens
-from bert_jax.config import MeshConfig, ModelConfig
+from bert_jax.config import MeshConfig
 from bert_jax.errors import InputError
 from bert_jax.model.bert import PretrainModel
 from bert_jax.tasks.pretrain import init_params, make_objective
@@ -20,20 +21,15 @@ from bert_jax.training.sharding import batch_placer, check_batch, make_mesh, tre
 from bert_jax.training.state import init_state
 from bert_jax.training.step import make_eval_step, make_train_step
 
-MODEL = ModelConfig(
+MODEL = model_config(
     vocab_size=40,
     positions=12,
-    segment_types=2,
     width=16,
     layers=1,
-    heads=2,
     feed_forward=32,
-    gelu="erf",
-    layer_norm_epsilon=1e-12,
     init_stddev=0.2,
     dropout=0.0,
     attention_dropout=0.0,
-    compute_dtype="float32",
 )
 WITH_DROPOUT = dataclasses.replace(MODEL, dropout=0.1, attention_dropout=0.1)
 ROWS = 16
