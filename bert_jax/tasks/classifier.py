@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, PyTree
-from sklearn import metrics
 
 from bert_jax.arrays import Tokens
 from bert_jax.config import ModelConfig
@@ -56,6 +55,8 @@ def score(
     labels: Int[np.ndarray, "N"], probabilities: Float[np.ndarray, "N C"]
 ) -> dict[str, float]:
     """Accuracy, macro-averaged F1 over the classes, and mean cross-entropy in nats."""
+    from sklearn import metrics  # a second to import, which a prediction need not wait for
+
     predicted = probabilities.argmax(axis=-1)
     likelihood = np.maximum(probabilities[np.arange(len(labels)), labels], 1e-12)
     return {
@@ -77,6 +78,8 @@ def confusion(
     labels: Int[np.ndarray, "N"], probabilities: Float[np.ndarray, "N C"]
 ) -> list[list[int]]:
     """Counts with a row for each true class and a column for each predicted one."""
+    from sklearn import metrics
+
     classes = range(probabilities.shape[1])
     matrix: Any = metrics.confusion_matrix(labels, probabilities.argmax(-1), labels=classes)
     return matrix.tolist()

@@ -52,14 +52,19 @@ class RunLog:
         point = {"step": step, "split": split, **values}
         self._file.write(json.dumps(point) + "\n")
         self._file.flush()
-        for name, value in metrics.items():
-            self._events.add_scalar(f"{split}/{name}", value, step)
+        for name, value in values.items():
+            if value is not None:
+                self._events.add_scalar(f"{split}/{name}", value, step)
         return point
 
     def progress(self, step: int, shown: dict[str, float]) -> None:
-        """Moves the bar to `step`; a non-empty `shown` replaces the numbers on it."""
+        """Moves the bar to `step`; a non-empty `shown` replaces the numbers on it.
+
+        A metric that nothing counted for, as the next sentence where there are no pairs,
+        is left out.
+        """
         if shown:
-            numbers = {name: f"{value:,.4g}" for name, value in shown.items()}
+            numbers = {n: f"{value:,.4g}" for n, value in shown.items() if math.isfinite(value)}
             self._bar.set_postfix(numbers, refresh=False)
         self._bar.update(step - self._bar.n)
 

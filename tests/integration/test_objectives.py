@@ -78,3 +78,15 @@ def test_every_objective_is_trained_on(objective, unit, documents_path, tmp_path
         assert 0 < point["mlm_loss"] < 2 * math.log(manifest["vocab_size"])
         assert (point["next_loss"] is None) == (objective == "mlm")  # of nothing there is no mean
         assert point["split"] == "heldout" or point["gradient_norm"] > 0
+
+
+def test_what_nothing_counted_for_is_not_shown(documents_path, tmp_path, capsys, caplog):
+    prepare.run(config_of(documents_path, "mlm", packing=False), tmp_path / "data")
+    training = corpus.pretrain_config(tmp_path / "data")
+    training.update(steps=1, log_every=1)
+    training.model.layers = 1
+    pretrain.run(training, tmp_path / "run")
+    shown = capsys.readouterr().err
+    assert "masked=" in shown
+    assert "nsp=" not in shown
+    assert "NaN" not in caplog.text
