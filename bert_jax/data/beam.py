@@ -47,12 +47,14 @@ Place = tuple[str, int]  # of a paragraph: digest of its document, line
 Key = int | tuple[str, int]  # of a group: part of the sample, or split and shard
 
 
-def prepare(config: PrepareConfig, directory: Path, options: str) -> dict[str, Any]:
+def prepare(
+    opened: tuple[beam.Pipeline, PipelineOptions], config: PrepareConfig, directory: Path
+) -> dict[str, Any]:
     """What `bert_jax.data.prepare` does between opening the workdir and writing the manifest.
 
     A run that was killed starts anew. Raises InputError as the local one does.
     """
-    pipeline, parsed = _open(options)
+    pipeline, parsed = opened
     clear(directory)
     unfinished = directory / UNFINISHED
     unfinished.mkdir()
@@ -185,6 +187,7 @@ def _group(
 
     `key(digest, config, argument)` is None for a document that is left out.
     """
+    found = found | "with text" >> beam.Filter(lambda document: document.text)
     tagged = {"documents": found | "key" >> beam.FlatMap(_keyed, key, config, argument)}
     if config.drop_duplicate_paragraphs:
         tagged["repeated"] = (
@@ -266,7 +269,7 @@ def _load(path: Path) -> Any:
     return pickle.loads(path.read_bytes())
 
 
-def _open(options: str) -> tuple[beam.Pipeline, PipelineOptions]:
+def open_pipeline(options: str) -> tuple[beam.Pipeline, PipelineOptions]:
     """Raises InputError for a wrong value; a name unknown to Beam may be the runner's own."""
     said = io.StringIO()
     try:

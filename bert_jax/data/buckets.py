@@ -23,6 +23,8 @@ from bert_jax.data.dataset import HELDOUT, TRAIN
 from bert_jax.errors import InputError
 from bert_jax.text.documents import check_found, describe_source, read_documents
 
+# Every shard reads its buckets whole: past some thousand shards that is most of the work,
+# and Beam's.
 BUCKETS = 256
 _HASH = 1 << 32  # the hashes of a split and of a place in it are numbers below this
 _DUPLICATES = "duplicates-{}.npy"
@@ -41,28 +43,30 @@ class Document(NamedTuple):
 class Dealt(NamedTuple):
     """What came out of the sources."""
 
-    sources: list[dict[str, Any]]  # each as described, with its number of documents
+    # Each as described, with the number of its documents and of its records without text.
+    sources: list[dict[str, Any]]
     bytes: dict[str, int]  # of text in each split
     bytes_of_passes: dict[str, int]  # the same with every document as often as it is used
 
 
-def deal(config: PrepareConfig, directory: Path) -> Dealt:
+def deal(config: PrepareConfig, directory: Path, described: list[dict[str, Any]]) -> Dealt:
     """Reads every source into the buckets of `directory`.
 
-    Raises InputError where a source cannot be read, or changes while it is.
+    Raises InputError where a source cannot be read, or is not as `described` in the end.
     """
-    described = describe(config)
     sizes: Sizes = Counter()
     with _Files(directory) as files:
         for index, source in enumerate(config.sources):
             found = read_documents(source, text_field=config.text_field)
             documents = hashed((text for text, _ in found), index, config)
             for document in tqdm(documents, desc=f"read {source}", unit=" documents"):
+                sizes.update(measure(document, config))
+                if not document.text:
+                    continue
                 split = split_of(document.digest, config)
                 bucket = place(document.digest, BUCKETS)
                 line = json.dumps(document, ensure_ascii=False) + "\n"
                 files.write(f"{split}-{bucket:03d}", line.encode("utf-8", "surrogatepass"))
-                sizes.update(measure(document, config))
                 if config.drop_duplicate_paragraphs:
                     _write_paragraphs(document, files)
     check_unchanged(described, config)
@@ -90,6 +94,8 @@ def hashed(texts: Iterable[str], source: int, config: PrepareConfig) -> Iterator
 
 def measure(document: Document, config: PrepareConfig) -> Sizes:
     """What the document adds to the sizes."""
+    if not document.text:
+        return Counter({("without text", document.source): 1})
     split = split_of(document.digest, config)
     size = len(document.text.encode("utf-8", "surrogatepass"))
     return Counter(
@@ -110,7 +116,8 @@ def add_up(sizes: Sizes, described: list[dict[str, Any]], config: PrepareConfig)
     for index, source in enumerate(described):
         count = sizes["documents", index]
         check_found(source["source"], count > 0)
-        sources.append(source | {"documents": count})
+        without = sizes["without text", index]
+        sources.append(source | {"documents": count, "without_text": without})
     if not sizes["bytes", TRAIN]:
         raise InputError(
             "config.sources hold no training document: add text,"

@@ -23,12 +23,13 @@ from bert_jax.text.files import checksum
 from bert_jax.text.tokenizer import Tokenizer
 
 NAME = "pretraining_rows"
-VERSION = "1.0.0"
+VERSION = "2.0.0"  # of the fields of a row and of the manifest
 DESCRIPTION = "BERT pretraining rows: [CLS] A [SEP] B [SEP], masks drawn at read time."
 TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
 MANIFEST = "manifest.json"
 TOKEN_COUNTS = "token_counts.npy"
 TRAIN, HELDOUT = "train", "heldout"
+MEND = "copy the dataset again, or delete it and prepare it again"
 DTYPES = {
     "ids": np.int32,
     "is_word_start": np.bool_,
@@ -121,7 +122,12 @@ def read_manifest(directory: str | Path) -> dict[str, Any]:
     except ValueError:
         manifest = None
     if not isinstance(manifest, dict) or "shards" not in manifest:
-        raise InputError(f"{path} is not a manifest of rows: prepare the dataset again.")
+        raise InputError(f"{path} is not a manifest of rows: {MEND}.")
+    if manifest.get("version") != VERSION:
+        raise InputError(
+            f"{path} is of version {manifest.get('version', '1.0.0')}, and {VERSION} is read here:"
+            " prepare the same sources in a new directory."
+        )
     return manifest
 
 
@@ -136,8 +142,7 @@ def check_shards(directory: str | Path, manifest: dict[str, Any]) -> None:
         if size != written["bytes"]:
             found = "missing" if size is None else f"{size:,} bytes long"
             raise InputError(
-                f"{path} is {found} and was written with {written['bytes']:,} bytes:"
-                " copy the dataset again, or prepare it again."
+                f"{path} is {found} and was written with {written['bytes']:,} bytes: {MEND}."
             )
 
 
@@ -147,10 +152,7 @@ def verify_shards(directory: str | Path, manifest: dict[str, Any]) -> None:
     for name, written in manifest["shards"].items():
         path = Path(directory) / name
         if checksum(path) != written:
-            raise InputError(
-                f"{path} is damaged (its sha256 is not that of {MANIFEST}):"
-                " copy the dataset again, or prepare it again."
-            )
+            raise InputError(f"{path} is damaged (its sha256 is not that of {MANIFEST}): {MEND}.")
 
 
 def load_tokenizer(directory: str | Path, manifest: dict[str, Any]) -> Tokenizer:
@@ -159,7 +161,7 @@ def load_tokenizer(directory: str | Path, manifest: dict[str, Any]) -> Tokenizer
     tokenizer = tokenizers.load(path)
     if tokenizer.fingerprint != manifest["tokenizer"]:
         raise InputError(
-            f"{path} is not the vocabulary that {directory} was prepared with: prepare it again."
+            f"{path} is not the vocabulary that {directory} was prepared with: {MEND}."
         )
     return tokenizer
 
@@ -170,9 +172,7 @@ def read_token_counts(directory: str | Path) -> Int[np.ndarray, "V"]:
     try:
         return np.load(path)
     except (OSError, ValueError, EOFError):
-        raise InputError(
-            f"{path} cannot be read: copy the dataset again, or prepare it again."
-        ) from None
+        raise InputError(f"{path} cannot be read: {MEND}.") from None
 
 
 class RowSource:
@@ -187,8 +187,7 @@ class RowSource:
             self._source = builder.as_data_source(split)
         except Exception as error:  # whatever the reader meets in a damaged file
             raise InputError(
-                f"{directory} cannot be opened as a dataset ({type(error).__name__}):"
-                " copy it again, or prepare it again."
+                f"{directory} cannot be opened as a dataset ({type(error).__name__}): {MEND}."
             ) from error
 
     def __len__(self) -> int:
@@ -201,5 +200,5 @@ class RowSource:
             shard = int(np.searchsorted(np.cumsum(self._info.shard_lengths), index, side="right"))
             raise InputError(
                 f"{self._info.filepaths[shard]} holds a record that cannot be read (row {index},"
-                f" {type(error).__name__}): copy the dataset again, or prepare it again."
+                f" {type(error).__name__}): {MEND}."
             ) from error

@@ -1,6 +1,6 @@
 """What silently ruins a pretraining, told from the counts of its prepared dataset."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,10 +35,21 @@ def pitfalls(
 ) -> list[str]:
     """A sentence for each that is there, with its number and the mend."""
     return [
+        *_of_sources(manifest["sources"]),
         *_of_documents(manifest["splits"][TRAIN], manifest["objective"]),
         *_of_sizes(manifest["splits"], manifest["objective"]),
         *_of_vocabulary(manifest["splits"][TRAIN], token_counts, tokenizer),
     ]
+
+
+def _of_sources(sources: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for source in sources:
+        if without := source["without_text"]:
+            records = source["documents"] + without
+            yield (
+                f"{without:,} of {records:,} records of {source['source']}"
+                f" ({without / records:.1%}) have no text: look at it, and at --config.text_field."
+            )
 
 
 def _of_documents(train: Mapping[str, int], objective: str) -> Iterator[str]:

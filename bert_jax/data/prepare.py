@@ -16,6 +16,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -41,6 +43,10 @@ SAMPLE_PART = 4_000_000  # bytes of text that words are counted in at once
 UNFINISHED = ".unfinished"  # what a killed preparation goes on from; gone at the end
 _DEALT = "dealt.json"
 _TOKENIZER = "tokenizer.json"
+
+
+class WorkerLost(InputError):
+    """Ends a preparation that can go on: what was done stays."""
 
 
 class ShardJob(NamedTuple):
@@ -76,23 +82,31 @@ class ShardJob(NamedTuple):
 def run(config: Values, workdir: str | Path, beam_options: str | None = None) -> dict[str, Any]:
     """Prepares `config.sources` (fields: PrepareConfig) in `workdir`; returns the manifest.
 
-    On this machine, or with `beam_options` on Apache Beam, as in "--runner=DirectRunner".
+    On this machine, where a script that calls this with several workers needs the guard
+    `if __name__ == "__main__":`, or with `beam_options` on Apache Beam, as in
+    "--runner=FnApiRunner".
     A finished preparation with the same config is returned as it is.
     """
     config = build(PrepareConfig, config)
+    _check_workdir(config, Path(workdir))
     is_done = (Path(workdir) / dataset.MANIFEST).exists()
     directory = wd.open_workdir(workdir, config, is_begun=is_done, may_change=("workers",))
     if is_done:
         manifest = dataset.read_manifest(directory)
+        dataset.check_shards(directory, manifest)
         _check_sources(manifest, directory)
         shutil.rmtree(directory / UNFINISHED, ignore_errors=True)  # left by a late kill
         return manifest
     started = time.monotonic()
+    # Before the part whose refusal takes away what there is.
+    if beam_options is None:
+        make = functools.partial(_prepare, begun=_read_dealt(config, directory))
+    else:
+        make = _on_beam(beam_options)
     try:
-        if beam_options is None:
-            manifest = _prepare(config, directory)
-        else:
-            manifest = _prepare_on_beam(config, directory, beam_options)
+        manifest = make(config, directory)
+    except WorkerLost:
+        raise
     except InputError:
         clear(directory)
         raise
@@ -106,8 +120,8 @@ def run(config: Values, workdir: str | Path, beam_options: str | None = None) ->
     return manifest
 
 
-def _prepare(config: PrepareConfig, directory: Path) -> dict[str, Any]:
-    dealt = _deal(config, directory)
+def _prepare(config: PrepareConfig, directory: Path, begun: buckets.Dealt | None) -> dict[str, Any]:
+    dealt = begun or _deal(config, directory)
     with _workers(config) as over:
         tokenizer = _make_tokenizer(config, directory, dealt, over)
         jobs = plan_shards(config, directory, dealt)
@@ -136,12 +150,12 @@ def _prepare(config: PrepareConfig, directory: Path) -> dict[str, Any]:
     return make_manifest(config, directory, dealt, tokenizer, counts, jobs, files)
 
 
-def _prepare_on_beam(config: PrepareConfig, directory: Path, options: str) -> dict[str, Any]:
+def _on_beam(options: str) -> Callable[[PrepareConfig, Path], dict[str, Any]]:
     try:
         from bert_jax.data import beam  # seconds to import, and an extra
     except ImportError as error:
         raise InputError("--beam_options needs Apache Beam: pip install apache-beam.") from error
-    return beam.prepare(config, directory, options)
+    return functools.partial(beam.prepare, beam.open_pipeline(options))
 
 
 def count_splits(directory: Path, jobs: Sequence[ShardJob]) -> dict[str, Counts]:
@@ -177,6 +191,7 @@ def make_manifest(
 ) -> dict[str, Any]:
     """Where the rows come from, how they were made, and what they are."""
     return {
+        "version": dataset.VERSION,
         "sources": dealt.sources,
         "text_bytes": sum(dealt.bytes.values()),
         "splits": {
@@ -189,8 +204,7 @@ def make_manifest(
         "vocab_size": tokenizer.vocab_size,
         "tokenizer": tokenizer.fingerprint,
         "shards": files,
-        # Without what the result does not depend on.
-        "config": {k: v for k, v in wd.read_config(directory).items() if k != "workers"},
+        "config": _made_with(directory),
     }
 
 
@@ -205,6 +219,18 @@ def report(manifest: dict[str, Any]) -> None:
             f" ({total['unknown'] / max(total['tokens'], 1):.2%} unknown),"
             f" {total['instances']:,} instances{labels if total['labelled'] else ''}"
             f" in {total['rows']:,} rows of {manifest['length']}, {filled:.1%} filled"
+        )
+
+
+def _check_workdir(config: PrepareConfig, directory: Path) -> None:
+    """Raises InputError where preparing would take away what something else has made."""
+    if (directory / "checkpoints").exists():
+        raise InputError(f"--workdir={directory} holds a training run: choose another directory.")
+    path = config.tokenizer.path
+    if path and Path(path).resolve().is_relative_to(directory.resolve()):
+        raise InputError(
+            f"config.tokenizer.path={path} lies in --workdir={directory}, where the dataset's own"
+            " tokenizer goes: choose another --workdir."
         )
 
 
@@ -232,29 +258,38 @@ def clear(directory: Path) -> None:
             path.unlink()
 
 
+def _read_dealt(config: PrepareConfig, directory: Path) -> buckets.Dealt | None:
+    """What a killed run with this config has dealt, where the sources are as they were.
+
+    Raises InputError, and leaves everything, where a source cannot be reached now.
+    """
+    path = directory / UNFINISHED / _DEALT
+    if not path.exists():
+        return None
+    saved = json.loads(path.read_text("utf-8"))
+    if saved["config"] != _made_with(directory):
+        return None
+    if buckets.describe(config) != saved["described"]:
+        return None
+    print(f"going on with the documents in {path.parent}")
+    return buckets.Dealt(**saved["dealt"])
+
+
 def _deal(config: PrepareConfig, directory: Path) -> buckets.Dealt:
-    """The documents in buckets: those of a killed run with this config, or new ones."""
-    unfinished = directory / UNFINISHED
-    made_with = {k: v for k, v in wd.read_config(directory).items() if k != "workers"}
-    if (unfinished / _DEALT).exists():
-        saved = json.loads((unfinished / _DEALT).read_text("utf-8"))
-        dealt = buckets.Dealt(**saved["dealt"])
-        now = buckets.describe(config)
-        if (
-            saved["config"] == made_with
-            and [
-                source | {"documents": found["documents"]}
-                for source, found in zip(now, dealt.sources, strict=True)
-            ]
-            == dealt.sources
-        ):
-            print(f"going on with the documents in {unfinished}")
-            return dealt
+    """The documents in new buckets."""
     clear(directory)
+    unfinished = directory / UNFINISHED
     unfinished.mkdir()
-    dealt = buckets.deal(config, unfinished)
-    wd.write_json(unfinished / _DEALT, {"config": made_with, "dealt": dealt._asdict()})
+    described = buckets.describe(config)
+    dealt = buckets.deal(config, unfinished, described)
+    saved = {"config": _made_with(directory), "described": described, "dealt": dealt._asdict()}
+    wd.write_json(unfinished / _DEALT, saved)
     return dealt
+
+
+def _made_with(directory: Path) -> dict[str, Any]:
+    """The config, without what the result does not depend on."""
+    return {k: v for k, v in wd.read_config(directory).items() if k != "workers"}
 
 
 @contextlib.contextmanager
@@ -265,8 +300,17 @@ def _workers(config: PrepareConfig) -> Iterator[Callable[[Callable, Sequence], I
         yield map
         return
     context = multiprocessing.get_context("spawn")
-    with context.Pool(workers, initializer=_end_with_parent) as pool:
-        yield pool.imap
+    with ProcessPoolExecutor(workers, context, initializer=_end_with_parent) as pool:
+        try:
+            yield pool.map
+        except BrokenProcessPool as error:
+            raise WorkerLost(
+                "a worker was killed, which the system does when memory runs out: lower"
+                " config.workers or config.shard_megabytes. Started again with other workers,"
+                " the preparation goes on."
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _end_with_parent() -> None:
@@ -323,6 +367,7 @@ def make_tokenizer(
     # A kill leaves files under temporary names.
     shutil.rmtree(directory / wd.TOKENIZER, ignore_errors=True)
     tokenizer.save(directory / wd.TOKENIZER)
+    _load_tokenizer.cache_clear()  # this process may have read another one there
     return tokenizer
 
 

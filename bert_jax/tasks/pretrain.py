@@ -275,10 +275,12 @@ def _unigram_loss(data: Data, batches: Iterable[PretrainBatch]) -> float:
 
 def _position(config: PretrainConfig, data: Data, step: int) -> dict[str, Any]:
     """Where a run is in its data: samples read, and of which dataset."""
-    shards = json.dumps(data.manifest["shards"], sort_keys=True)
+    # What the batches depend on; not where the sources lay.
+    told = ("version", "shards", "tokenizer", "length", "max_instances")
+    rows = json.dumps({name: data.manifest[name] for name in told}, sort_keys=True)
     return {
         "samples": step * config.batch_size,
-        "dataset": hashlib.sha256(shards.encode()).hexdigest(),
+        "dataset": hashlib.sha256(rows.encode()).hexdigest(),
     }
 
 

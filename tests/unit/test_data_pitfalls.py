@@ -38,9 +38,10 @@ def tokenizer(tmp_path_factory):
 
 @pytest.fixture
 def warnings_of(tokenizer):
-    def of(counts=COUNTS, objective="mlm+nsp", heldout=True, **train):
+    def of(counts=COUNTS, objective="mlm+nsp", heldout=True, without_text=0, **train):
         splits = {"train": TRAIN | train} | ({"heldout": TRAIN} if heldout else {})
-        manifest = {"splits": splits, "objective": objective}
+        source = {"source": "a.jsonl", "documents": 30, "without_text": without_text}
+        manifest = {"sources": [source], "splits": splits, "objective": objective}
         return pitfalls(manifest, np.array(counts), tokenizer)
 
     return of
@@ -55,6 +56,7 @@ def test_everything_at_its_limit_is_well(warnings_of):
     [
         ({"one_sentence_documents": 101}, "101 of 1,000 documents (10.1%)", "join"),
         ({"one_sentence_documents": 101}, "60.0% of all instances", "objective=mlm."),
+        ({"without_text": 10}, "10 of 40 records of a.jsonl (25.0%)", "text_field"),
         ({"empty_documents": 1}, "1 of 1,001 documents (0.1%)", "text_field"),
         ({"longest_document": 5_010}, "50.1% of the 10,000 characters", "blank lines"),
         ({"unknown": 110}, "1.1% of the tokens are [UNK]", "tokenizer.path=''"),

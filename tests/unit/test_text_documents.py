@@ -57,6 +57,7 @@ def test_parquet_a_row_a_document(tmp_path):
     found = read(path, text_field="body")
     assert found == [
         Document("一\n二", f"{path}#0"),
+        Document("", f"{path}#1"),
         Document("三", f"{path}#2"),
         Document("四", f"{path}#3"),
     ]
@@ -133,11 +134,13 @@ def test_control_characters_part_no_lines(tmp_path):
 
 
 def test_json_lines_and_globs_in_the_order_of_names(tmp_path):
-    (tmp_path / "b.jsonl").write_text('{"body": "二\\n三"}\n\n{"body": " "}\n{"body": "四"}\n')
+    (tmp_path / "b.jsonl").write_text(
+        '{"body": "二\\n三"}\n\n{"body": " "}\n{"body": null}\n{"body": "四"}\n'
+    )
     (tmp_path / "a.jsonl").write_text('{"body": "一"}\n')
     found = read(tmp_path / "*.jsonl", text_field="body")
-    assert [document.text for document in found] == ["一", "二\n三", "四"]
-    assert found[-1].where == f"{tmp_path}/b.jsonl:4"
+    assert [document.text for document in found] == ["一", "二\n三", "", "", "四"]
+    assert found[-1].where == f"{tmp_path}/b.jsonl:5"
 
 
 def test_a_file_is_read_as_it_is_asked_for(tmp_path):
