@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -35,9 +35,6 @@ from bert_jax.text import wordpiece
 from bert_jax.text.documents import describe_source
 from bert_jax.text.files import checksum
 from bert_jax.text.tokenizer import Tokenizer
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 SAMPLE_PART = 4_000_000  # bytes of text that words are counted in at once
 UNFINISHED = ".unfinished"  # what a killed preparation goes on from; gone at the end
