@@ -8,6 +8,7 @@ field to mend; the checks of a value stand in that class's `__post_init__`. Belo
 
 import dataclasses
 import difflib
+import re
 import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -142,9 +143,14 @@ class ModelConfig:
     dropout: float  # after the embeddings and each sub-layer
     attention_dropout: float  # on the attention probabilities
     compute_dtype: str  # "float32" or "bfloat16"; parameters are float32 always
+    # What the backward pass computes again in place of keeping it: "none", "dots" (all but
+    # matrix products with weights) or "full" (whole layers, from their inputs).
+    remat: str
+    scan_layers: bool  # one compiled layer in a loop: compiles faster; the tree is the same
 
     def __post_init__(self):
         _one_of(self, "gelu", ("erf", "tanh"))
+        _one_of(self, "remat", ("none", "dots", "full"))
         _one_of(self, "compute_dtype", ("float32", "bfloat16"))
         for name in ("positions", "segment_types", "width", "layers", "heads", "feed_forward"):
             _at_least(self, name, 1)
@@ -160,22 +166,32 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """Adam with decoupled weight decay; `weight_decay=0` is plain Adam."""
+    """Adam or LAMB with decoupled weight decay; Adam with `weight_decay=0` is plain Adam."""
 
+    name: str  # "adam" or "lamb"
     learning_rate: float  # the peak
     schedule: str  # see bert_jax.training.schedules
     warmup_fraction: float  # of all steps
+    decay_fraction: float  # of all steps, the last ones: over these "wsd" falls to 0
     b1: float
     b2: float
     epsilon: float
     bias_correction: bool  # False: the original BERT's AdamWeightDecayOptimizer
-    weight_decay: float  # times the learning rate; not on biases and LayerNorm
+    weight_decay: float  # times the learning rate
+    not_decayed: str  # regex of the parameter paths without decay and LAMB's trust ratio; "" = none
     clip_norm: float  # global gradient norm; 0 = no clipping
 
     def __post_init__(self):
-        _one_of(self, "schedule", ("original", "linear", "cosine", "constant"))
-        for name in ("warmup_fraction", "b1", "b2"):
+        _one_of(self, "name", ("adam", "lamb"))
+        _one_of(self, "schedule", ("original", "linear", "cosine", "wsd", "constant"))
+        for name in ("warmup_fraction", "decay_fraction", "b1", "b2"):
             _share(self, name)
+        if self.schedule == "wsd" and self.warmup_fraction + self.decay_fraction > 1:
+            raise InputError(
+                "config.optimizer.warmup_fraction and config.optimizer.decay_fraction add up to"
+                " more than 1."
+            )
+        _regex(self, "not_decayed")
         if max(self.b1, self.b2) == 1:
             raise InputError("config.optimizer.b1 and config.optimizer.b2 must be less than 1.")
         for name in ("learning_rate", "epsilon", "weight_decay", "clip_norm"):
@@ -192,6 +208,28 @@ class MeshConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class PhaseConfig:
+    """A later part of a pretraining, on other rows or in other batches."""
+
+    data: str  # workdir of a preparation; "" = the one before
+    steps: int
+    batch_size: int
+    microbatches: int
+    max_predictions: int  # masked slots in a row
+    # Above 0 the phase has a schedule of its own, with this peak and this share of its own
+    # steps as warm-up; at 0 the schedule of the run goes on through it.
+    learning_rate: float
+    warmup_fraction: float
+
+    def __post_init__(self):
+        for name in ("steps", "batch_size", "microbatches", "max_predictions"):
+            _at_least(self, name, 1)
+        _at_least(self, "learning_rate", 0)
+        _share(self, "warmup_fraction")
+        _divides(self, "microbatches", "batch_size")
+
+
+@dataclasses.dataclass(frozen=True)
 class PretrainConfig:
     """MLM + NSP on a prepared dataset."""
 
@@ -204,11 +242,18 @@ class PretrainConfig:
     batch_size: int  # rows over all devices and hosts
     microbatches: int  # gradient accumulation: parts a batch is computed in
     steps: int
+    then: tuple[PhaseConfig, ...]  # phases after these steps
+    # Above 0 the schedule runs over this much time instead of over the steps, and the run ends
+    # when the time is up (or the steps are): training time, restarts left out.
+    budget_minutes: float
+    max_skipped: int  # updates skipped in a row, for a loss or gradient not finite, end the run
     log_every: int  # steps
     eval_every: int  # steps
     eval_batches: int  # of the held-out split; 0 = all
     save_every: int  # steps
-    keep: int  # newest checkpoints
+    keep: int  # newest checkpoints; the one of the best held-out loss stays too
+    profile_start: int  # first step of a profiler trace; 0 = none
+    profile_steps: int
     prng: str  # "threefry2x32" (the same on any mesh) or "rbg" (faster)
     seed: int
 
@@ -217,8 +262,10 @@ class PretrainConfig:
         _one_of(self, "prng", ("threefry2x32", "rbg"))
         for name in ("batch_size", "microbatches", "steps", "log_every", "eval_every"):
             _at_least(self, name, 1)
-        _at_least(self, "save_every", 1)
-        _at_least(self, "keep", 1)
+        for name in ("save_every", "keep", "max_skipped", "profile_steps"):
+            _at_least(self, name, 1)
+        for name in ("budget_minutes", "profile_start"):
+            _at_least(self, name, 0)
         _at_least(self, "eval_batches", 0)
         _divides(self, "microbatches", "batch_size")
         if self.model.segment_types < 2:
@@ -258,6 +305,7 @@ class FinetuneConfig:
     evals_per_epoch: int
     patience: int  # evaluations without a better metric before it stops; 0 = never
     metric: str  # of the validation split, chooses the best checkpoint
+    max_skipped: int  # updates skipped in a row, for a loss or gradient not finite, end the run
     log_every: int
     prng: str
     seed: int
@@ -266,7 +314,7 @@ class FinetuneConfig:
         _one_of(self, "task", ("classify",))
         _one_of(self, "prng", ("threefry2x32", "rbg"))
         _one_of(self, "metric", ("accuracy", "macro_f1", "loss"))
-        for name in ("batch_size", "epochs", "evals_per_epoch", "log_every"):
+        for name in ("batch_size", "epochs", "evals_per_epoch", "max_skipped", "log_every"):
             _at_least(self, name, 1)
         _at_least(self, "max_length", 3)
         _at_least(self, "freeze_layers", 0)
@@ -330,6 +378,7 @@ def _field(config: Any, name: str) -> str:
         MaskingConfig: "masking.",
         ModelConfig: "model.",
         OptimizerConfig: "optimizer.",
+        PhaseConfig: "then[...].",
     }.get(type(config), "")
     return f"config.{section}{name}"
 
@@ -346,6 +395,15 @@ def _at_least(config: Any, name: str, least: float) -> None:
     value = getattr(config, name)
     if value < least:
         raise InputError(f"{_field(config, name)}={value} is too small; the least is {least}.")
+
+
+def _regex(config: Any, name: str) -> None:
+    try:
+        re.compile(getattr(config, name))
+    except re.error as error:
+        raise InputError(
+            f"{_field(config, name)}={getattr(config, name)!r} is no regular expression: {error}."
+        ) from None
 
 
 def _share(config: Any, name: str) -> None:

@@ -42,6 +42,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.evals_per_epoch = 2
     config.patience = 4
     config.metric = "accuracy"
+    config.max_skipped = 10
     config.log_every = 50
     config.prng = "threefry2x32"
     config.seed = 0

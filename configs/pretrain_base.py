@@ -31,6 +31,8 @@ def get_config(arg: str = "") -> ConfigDict:
             dropout=0.1,
             attention_dropout=0.1,
             compute_dtype="bfloat16",
+            remat="none",
+            scan_layers=False,
         )
     )
     config.masking = ConfigDict(
@@ -46,14 +48,17 @@ def get_config(arg: str = "") -> ConfigDict:
     )
     config.optimizer = ConfigDict(
         dict(
+            name="adam",
             learning_rate=5e-5,
             schedule="linear",
             warmup_fraction=0.01,
+            decay_fraction=0.1,
             b1=0.9,
             b2=0.999,
             epsilon=1e-8,
             bias_correction=True,
             weight_decay=0.0,
+            not_decayed=r"(bias|scale)$",
             clip_norm=1.0,
         )
     )
@@ -61,11 +66,16 @@ def get_config(arg: str = "") -> ConfigDict:
     config.batch_size = 256
     config.microbatches = 1
     config.steps = 1_000_000
+    config.then = ()
+    config.budget_minutes = 0.0
+    config.max_skipped = 10
     config.log_every = 100
     config.eval_every = 10_000
     config.eval_batches = 40
     config.save_every = 5_000
     config.keep = 3
+    config.profile_start = 0
+    config.profile_steps = 5
     config.prng = "threefry2x32"
     config.seed = 0
     if arg == "tiny":

@@ -37,7 +37,7 @@ from bert_jax.training.step import Objective, make_train_step
 
 VALIDATION = "validation"
 # Fields of `model` that are this run's own; the others are the checkpoint's.
-OWN_FIELDS = ("dropout", "attention_dropout", "compute_dtype")
+OWN_FIELDS = ("dropout", "attention_dropout", "compute_dtype", "remat", "scan_layers")
 # Metric to what the progress bar calls it.
 SHOWN = {"loss": "loss", "accuracy": "accuracy", "tokens_per_second": "tok/s"}
 EVAL_BATCH = 64

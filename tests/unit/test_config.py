@@ -14,6 +14,7 @@ from bert_jax.config import (
     MeshConfig,
     ModelConfig,
     OptimizerConfig,
+    PhaseConfig,
     PrepareConfig,
     PretrainConfig,
     TokenizerConfig,
@@ -41,23 +42,30 @@ MASKING = dict(
 MODEL = dict(
     vocab_size=0, positions=128, segment_types=2, width=8, layers=1, heads=2, feed_forward=16,
     gelu="erf", layer_norm_epsilon=1e-12, init_stddev=0.02, dropout=0.1, attention_dropout=0.1,
-    compute_dtype="float32",
+    compute_dtype="float32", remat="none", scan_layers=False,
 )  # fmt: skip
 OPTIMIZER = dict(
-    learning_rate=1e-3, schedule="linear", warmup_fraction=0.1, b1=0.9, b2=0.999, epsilon=1e-6,
-    bias_correction=True, weight_decay=0.01, clip_norm=1.0,
+    name="adam", learning_rate=1e-3, schedule="linear", warmup_fraction=0.1, decay_fraction=0.1,
+    b1=0.9, b2=0.999, epsilon=1e-6, bias_correction=True, weight_decay=0.01, not_decayed="bias$",
+    clip_norm=1.0,
 )  # fmt: skip
 MESH = dict(data=-1, fsdp=1, tensor=1)
+PHASE = dict(
+    data="", steps=5, batch_size=4, microbatches=1, max_predictions=8, learning_rate=0.0,
+    warmup_fraction=0.0,
+)  # fmt: skip
 PRETRAIN = dict(
     task="pretrain", data="d", model=MODEL, masking=MASKING, optimizer=OPTIMIZER, mesh=MESH,
-    batch_size=8, microbatches=2, steps=10, log_every=1, eval_every=5, eval_batches=0,
-    save_every=5, keep=1, prng="rbg", seed=0,
+    batch_size=8, microbatches=2, steps=10, then=(PHASE,), budget_minutes=0.0, max_skipped=3,
+    log_every=1, eval_every=5, eval_batches=0, save_every=5, keep=1, profile_start=0,
+    profile_steps=5, prng="rbg", seed=0,
 )  # fmt: skip
 FINETUNE = dict(
     task="classify", init_from="none", tokenizer="t", model=MODEL, optimizer=OPTIMIZER, mesh=MESH,
     data=dict(train="a.csv", validation="", test="", text_field="text", label_field="label"),
     batch_size=8, max_length=64, epochs=1, freeze_embeddings=False, freeze_layers=0,
-    evals_per_epoch=1, patience=0, metric="accuracy", log_every=1, prng="rbg", seed=0,
+    evals_per_epoch=1, patience=0, metric="accuracy", max_skipped=3, log_every=1, prng="rbg",
+    seed=0,
 )  # fmt: skip
 ALL = {
     TokenizerConfig: TOKENIZER,
@@ -67,6 +75,7 @@ ALL = {
     ModelConfig: MODEL,
     OptimizerConfig: OPTIMIZER,
     MeshConfig: MESH,
+    PhaseConfig: PHASE,
     PretrainConfig: PRETRAIN,
     LabelledDataConfig: FINETUNE["data"],
     FinetuneConfig: FINETUNE,
@@ -178,11 +187,16 @@ TOO_SMALL = [
         dict(learning_rate=-1.0, epsilon=-1.0, weight_decay=-0.1, clip_norm=-1.0),
     ),
     (
+        PhaseConfig,
+        "then[...].",
+        dict(steps=0, batch_size=0, microbatches=0, max_predictions=0, learning_rate=-1.0),
+    ),
+    (
         PretrainConfig,
         "",
         dict(
             batch_size=0, microbatches=0, steps=0, log_every=0, eval_every=0, save_every=0, keep=0,
-            eval_batches=-1,
+            eval_batches=-1, max_skipped=0, profile_steps=0, profile_start=-1, budget_minutes=-1.0,
         ),
     ),
     (
@@ -190,7 +204,7 @@ TOO_SMALL = [
         "",
         dict(
             batch_size=0, epochs=0, evals_per_epoch=0, log_every=0, max_length=2, freeze_layers=-1,
-            patience=-1,
+            patience=-1, max_skipped=0,
         ),
     ),
 ]  # fmt: skip
@@ -199,14 +213,15 @@ SHARES = [
     (PrepareConfig, "", ["heldout_fraction"]),
     (MaskingConfig, "masking.", ["rate", "mask_share", "random_share"]),
     (ModelConfig, "model.", ["dropout", "attention_dropout"]),
-    (OptimizerConfig, "optimizer.", ["warmup_fraction", "b1", "b2"]),
+    (OptimizerConfig, "optimizer.", ["warmup_fraction", "decay_fraction", "b1", "b2"]),
+    (PhaseConfig, "then[...].", ["warmup_fraction"]),
 ]
 CHOICES = [
     (TokenizerConfig, "tokenizer.", {"kind": "wordpeice"}),
     (InstancesConfig, "instances.", {"objective": "nsp", "words": "jeiba"}),
     (MaskingConfig, "masking.", {"unit": "words"}),
-    (ModelConfig, "model.", {"gelu": "relu", "compute_dtype": "float16"}),
-    (OptimizerConfig, "optimizer.", {"schedule": "linaer"}),
+    (ModelConfig, "model.", {"gelu": "relu", "compute_dtype": "float16", "remat": "half"}),
+    (OptimizerConfig, "optimizer.", {"schedule": "linaer", "name": "lamp"}),
     (PretrainConfig, "", {"task": "pretrian", "prng": "philox"}),
     (FinetuneConfig, "", {"task": "tag", "prng": "philox", "metric": "f1"}),
 ]
@@ -217,6 +232,7 @@ WRONG_VALUES = [
     (PrepareConfig, "", "sources", []),
     (InstancesConfig, "instances.", "passes", []),
     (PretrainConfig, "", "batch_size", 7),  # of two microbatches
+    (OptimizerConfig, "optimizer.", "not_decayed", "(bias"),
     (ModelConfig, "model.", "width", 9),  # of two heads
     (FinetuneConfig, "", "init_from", ""),
     (FinetuneConfig, "", "tokenizer", ""),  # with init_from=none
@@ -238,6 +254,12 @@ def test_the_nearest_choice_is_suggested():
 def test_masking_shares_add_up_to_one_at_most():
     with pytest.raises(InputError, match=r"mask_share and .*random_share add up to more than 1"):
         build(MaskingConfig, MASKING | {"mask_share": 0.8, "random_share": 0.3})
+
+
+def test_warm_up_and_decay_fit_into_the_run():
+    build(OptimizerConfig, OPTIMIZER | {"warmup_fraction": 0.95})  # linear has no decay_fraction
+    with pytest.raises(InputError, match=r"warmup_fraction and .*decay_fraction add up to more"):
+        build(OptimizerConfig, OPTIMIZER | {"warmup_fraction": 0.95, "schedule": "wsd"})
 
 
 def test_passes_are_one_for_all_sources_or_one_for_each():
