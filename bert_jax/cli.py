@@ -1,5 +1,6 @@
 """What the entry points share: flags, and errors a user can act on."""
 
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,9 +10,11 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from bert_jax.config import Values
-from bert_jax.errors import InputError
+from bert_jax.errors import InputError, Interrupted
 
-BAD_INPUT = 2  # exit code
+# Exit codes.
+BAD_INPUT = 2
+TERMINATED = 128 + signal.SIGTERM
 CONFIG = "config"
 
 # The flags defined here are those of the command that runs: its --help prints them.
@@ -27,11 +30,15 @@ def main(run: Callable[[Values, str], Any]) -> None:
 
 
 def guard(action: Callable[[], Any]) -> None:
-    """Parses the flags and runs `action`; bad input becomes one sentence and exit code 2."""
+    """Parses the flags and runs `action`; bad input becomes one sentence and exit code 2, a
+    run that was told to stop exit code 143."""
     try:
         app.run(lambda _: _returns_nothing(action), flags_parser=_parse)
     except InputError as error:
         stop(str(error))
+    except Interrupted as error:
+        print(error, file=sys.stderr)
+        sys.exit(TERMINATED)
 
 
 def _returns_nothing(action: Callable[[], Any]) -> None:

@@ -268,6 +268,11 @@ class PretrainConfig:
             _at_least(self, name, 0)
         _at_least(self, "eval_batches", 0)
         _divides(self, "microbatches", "batch_size")
+        if self.budget_minutes and any(phase.learning_rate for phase in self.then):
+            raise InputError(
+                "config.budget_minutes is set, and a phase in config.then has a learning_rate of"
+                " its own: one schedule runs over the time, so set one of them to 0."
+            )
         if self.model.segment_types < 2:
             raise InputError(
                 f"config.model.segment_types={self.model.segment_types} is too small:"

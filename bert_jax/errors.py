@@ -1,4 +1,4 @@
-"""The one exception a user is meant to read, and what it says of others."""
+"""The exceptions a user is meant to read, and what they say of others."""
 
 
 class InputError(ValueError):
@@ -6,6 +6,14 @@ class InputError(ValueError):
 
     The message is one sentence that names the file, line or field and the mend.
     Entry points print it without a traceback and exit with code 2 (`bert_jax.cli`).
+    """
+
+
+class Interrupted(Exception):
+    """The run was told to stop and has saved what it did.
+
+    Entry points print the message and exit with code 143, as a process ended by SIGTERM
+    does: a scheduler takes 0 for a run that is done, and would not start it again.
     """
 
 

@@ -4,7 +4,9 @@ import base64
 import dataclasses
 import json
 import os
+import re
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from bert_jax.errors import InputError
 
 CONFIG = "config.json"
 TOKENIZER = "tokenizer"
+FIRST_START = "first_start.json"
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -46,7 +49,7 @@ def open_workdir(
 
     A directory that holds results (`is_begun`) of another config is refused, naming the
     first field that differs: results of two configs must not mix. Fields named in
-    `may_change` ("section.field") may differ.
+    `may_change` ("section.field", the same for every element of a list) may differ.
     """
     directory = Path(workdir).absolute()
     try:
@@ -60,6 +63,14 @@ def open_workdir(
             f"--workdir={workdir} cannot be written ({error.strerror}): choose another directory."
         ) from None
     return directory
+
+
+def first_start(directory: Path) -> float:
+    """The Unix time at which the run there was begun for the first time, which may be now."""
+    path = directory / FIRST_START
+    if not path.exists():
+        write_json(path, {"unix_seconds": time.time()})
+    return json.loads(path.read_text("utf-8"))["unix_seconds"]
 
 
 def read_config(workdir: str | Path) -> dict[str, Any]:
@@ -91,7 +102,8 @@ def write_files(directory: Path, files: dict[str, str]) -> None:
 def _refuse_changes(directory: Path, new: dict[str, Any], may_change: tuple[str, ...]) -> None:
     old = dict(_flat(read_config(directory)))
     for name, value in _flat(new):
-        if name not in may_change and old.get(name) != value:
+        is_free = re.sub(r"\[\d+\]", "", name) in may_change
+        if not is_free and old.get(name) != value:
             raise InputError(
                 f"--workdir={directory} holds a run with config.{name}={old.get(name)!r}, and this"
                 f" one has {value!r}: use a new --workdir, or delete the old one."
@@ -102,5 +114,9 @@ def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
     for name, value in values.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+            yield f"{prefix}{name} (how many)", len(value)
+            for number, item in enumerate(value):
+                yield from _flat(item, f"{prefix}{name}[{number}].")
         else:
             yield f"{prefix}{name}", value

@@ -37,10 +37,12 @@ def training_batches(
     seed: int,
     host: int = 0,
     hosts: int = 1,
+    first_sample: int = 0,
 ) -> grain.MapDataset:
     """This host's part of every global batch, for ever: element s belongs to step s.
 
-    `batch_size` is the global one and a multiple of `hosts`.
+    `batch_size` is the global one and a multiple of `hosts`. `first_sample` is the number
+    of samples read before, in batches of another size.
     """
     samples = (
         grain.MapDataset.source(rows)
@@ -50,6 +52,8 @@ def training_batches(
         .random_map(_Mask(tokenizer, masking))
     )
     stack = _Stack(length, max_instances, masking.max_predictions, tokenizer.special.pad)
+    if first_sample:
+        samples = samples[first_sample:]
     # Nothing is dropped: without drop_remainder grain rounds the endless length up, past
     # the largest index when a host's part is one row.
     batches = samples.batch(batch_size // hosts, drop_remainder=True, batch_fn=stack)

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,40 +15,35 @@ from jaxtyping import PyTree
 
 from bert_jax import workdir as wd
 from bert_jax.arrays import ClassifyBatch
-from bert_jax.config import FinetuneConfig, LabelledDataConfig, ModelConfig, Values, build
+from bert_jax.config import FinetuneConfig, LabelledDataConfig, Values, build
 from bert_jax.data.labelled import Example, encode_texts, epoch_batches, label_ids
 from bert_jax.errors import InputError
 from bert_jax.model.bert import ClassifyModel
-from bert_jax.tasks import plots, saved_model
+from bert_jax.model.flops import training_flops
+from bert_jax.tasks import plots
 from bert_jax.tasks.classifier import Classifier, score
-from bert_jax.tasks.vocabulary import fit_vocabulary
-from bert_jax.text import tokenizer as tokenizers
+from bert_jax.tasks.start import Start, find_start, load_encoder
 from bert_jax.text.labelled import LabelledText, clean_split, read_labelled
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.training.checkpoint import BEST_METRIC, Checkpoints, has_checkpoint
+from bert_jax.training.clock import Clock
+from bert_jax.training.hardware import peak_flops
+from bert_jax.training.interruption import Interruption
 from bert_jax.training.logging import RunLog, read_metrics
-from bert_jax.training.loop import TOKENS, At, train
+from bert_jax.training.loop import At, Limits, Survival, train
 from bert_jax.training.losses import accuracy, cross_entropy
-from bert_jax.training.metrics import Mean
+from bert_jax.training.metrics import TOKENS, Mean
 from bert_jax.training.optimizer import make_optimizer
+from bert_jax.training.report import Report, StepCost
+from bert_jax.training.schedules import make_schedule
 from bert_jax.training.sharding import batch_placer, check_batch, make_mesh
 from bert_jax.training.state import TrainState, init_state
 from bert_jax.training.step import Objective, make_train_step
 
 VALIDATION = "validation"
-# Fields of `model` that are this run's own; the others are the checkpoint's.
-OWN_FIELDS = ("dropout", "attention_dropout", "compute_dtype", "remat", "scan_layers")
 # Metric to what the progress bar calls it.
 SHOWN = {"loss": "loss", "accuracy": "accuracy", "tokens_per_second": "tok/s"}
 EVAL_BATCH = 64
-
-
-class Start(NamedTuple):
-    """What fine-tuning begins with."""
-
-    model: ModelConfig
-    tokenizer: Tokenizer
-    pretrained: saved_model.SavedModel | None
 
 
 def make_objective(model: ClassifyModel) -> Objective:
@@ -131,6 +126,12 @@ class Validations:
         """Of equals the latest, as the checkpoints have it."""
         return max(reversed(self._points), key=self._value)
 
+    def best_metric(self, step: int) -> dict[str, float]:
+        """For the checkpoint of `step`: empty where nothing was validated at that step."""
+        if not self._points or self._points[-1]["step"] != step:
+            return {}
+        return {BEST_METRIC: self._value(self._points[-1])}
+
     def is_over(self) -> bool:
         """Early stopping: `patience` validations in a row that were not better than the best."""
         values = [self._value(point) for point in self._points]
@@ -148,7 +149,7 @@ def run(config: Values, workdir: str | Path) -> dict[str, float]:
     finished one.
     """
     config = build(FinetuneConfig, config)
-    start = _start(config)
+    start = find_start(config)
     init_from = config.init_from if start.pretrained is None else str(start.pretrained.directory)
     config = dataclasses.replace(config, init_from=init_from, model=start.model)
     mesh = make_mesh(config.mesh)
@@ -156,58 +157,110 @@ def run(config: Values, workdir: str | Path) -> dict[str, float]:
     data = Data.open(config, start.tokenizer)
     directory = wd.open_workdir(workdir, config, is_begun=has_checkpoint(workdir))
     start.tokenizer.save(directory / wd.TOKENIZER)
-    best = _finetune(config, start, data, mesh, directory)
+    best = _Tuning(config, start, data, mesh, directory).go()
     plots.draw_curves(directory)
     return best
 
 
-def _finetune(
-    config: FinetuneConfig, start: Start, data: Data, mesh: Mesh, directory: Path
-) -> dict[str, Any]:
-    """Trains from the newest checkpoint, or from `start`; returns the best validation."""
-    classifier = Classifier(config.model, len(data.labels))
-    steps_per_epoch = -(-len(data.examples["train"]) // config.batch_size)
-    total_steps = steps_per_epoch * config.epochs
-    record = {
-        "config": dataclasses.asdict(config),
-        "labels": data.labels,
-        "length": config.max_length,
-        "inputs": _inputs(data, start),
-        "tokenizer": wd.read_files(directory / wd.TOKENIZER),
-    }
-    with Checkpoints(directory, keep=1, best_metric=BEST_METRIC) as checkpoints:
-        first = _first_step(checkpoints, record)
-        with RunLog(directory, step=first, total_steps=total_steps, title="finetune") as log:
-            validations = Validations(config, read_metrics(directory))
+class _Tuning:
+    """One run: its data, its checkpoints and its log."""
 
-            def validate(state: TrainState, step: int) -> bool:
-                metrics = _validate(classifier, state.params, data, config, start)
-                validations.add(log.write(step, VALIDATION, metrics))
-                log.say(f"step {step}: " + ", ".join(f"{k} {v:.4f}" for k, v in metrics.items()))
-                best_metric = {BEST_METRIC: _higher_is_better(metrics, config)}
-                checkpoints.save(state, record | {"step": step}, metrics=best_metric)
-                return validations.is_over()
+    def __init__(self, config: FinetuneConfig, start: Start, data: Data, mesh: Mesh, workdir: Path):
+        self._config = config
+        self._start = start
+        self._data = data
+        self._mesh = mesh
+        self._workdir = workdir
+        self._classifier = Classifier(config.model, len(data.labels))
+        self._steps_per_epoch = -(-len(data.examples["train"]) // config.batch_size)
+        self._total_steps = self._steps_per_epoch * config.epochs
+        self._run_record = {
+            "config": dataclasses.asdict(config),
+            "labels": data.labels,
+            "length": config.max_length,
+            "inputs": _inputs(data, start),
+            "tokenizer": wd.read_files(workdir / wd.TOKENIZER),
+        }
 
-            if first < total_steps and not validations.is_over():
-                optimizer, schedule = make_optimizer(
-                    config.optimizer, total_steps=total_steps, frozen=_frozen(config)
-                )
-                state = init_state(
-                    classifier.init_params, optimizer, seed=config.seed, prng=config.prng, mesh=mesh
-                )
-                objective = make_objective(classifier.model)
-                batches = _batches_from(data, config, start, first, steps_per_epoch)
-                train(
-                    _restored(state, checkpoints, first, start),
-                    make_train_step(objective, optimizer, schedule, mesh=mesh),
-                    map(batch_placer(mesh), batches),
-                    total_steps=total_steps,
-                    log_every=config.log_every,
-                    log=log,
-                    shown=SHOWN,
-                    actions=[At(_validation_steps(config, steps_per_epoch), validate)],
-                )
-    return validations.best()
+    def go(self) -> dict[str, Any]:
+        """Trains from the newest checkpoint, or from the start; returns the best validation."""
+        with Checkpoints(self._workdir, keep=1, best_metric=BEST_METRIC) as checkpoints:
+            first, saved = _newest(checkpoints, self._run_record)
+            with RunLog(
+                self._workdir, step=first, total_steps=self._total_steps, title="finetune"
+            ) as log:
+                validations = Validations(self._config, read_metrics(self._workdir))
+                if first < self._total_steps and not validations.is_over():
+                    report = self._report(log, saved)
+                    self._train(first, report, log, validations, checkpoints)
+        return validations.best()
+
+    def _train(
+        self,
+        first: int,
+        report: Report,
+        log: RunLog,
+        validations: "Validations",
+        checkpoints: Checkpoints,
+    ) -> None:
+        config, mesh = self._config, self._mesh
+
+        def validate(state: TrainState, step: int) -> bool:
+            metrics = _validate(self._classifier, state.params, self._data, config, self._start)
+            validations.add(log.write(step, VALIDATION, metrics))
+            log.say(f"step {step}: " + ", ".join(f"{k} {v:.4f}" for k, v in metrics.items()))
+            return validations.is_over()
+
+        def save(state: TrainState, step: int, is_over: bool) -> None:
+            del is_over  # the validations say it
+            record = self._run_record | {"step": step} | report.record()
+            checkpoints.save(state, record, metrics=validations.best_metric(step))
+
+        optimizer = make_optimizer(config.optimizer, frozen=_frozen(config))
+        schedule = make_schedule(config.optimizer, total_steps=self._total_steps)
+        state = init_state(
+            self._classifier.init_params, optimizer, seed=config.seed, prng=config.prng, mesh=mesh
+        )
+        if first:
+            state = checkpoints.restore(first, state)
+        elif self._start.pretrained is not None:
+            state = state._replace(params=load_encoder(self._start.pretrained, state.params))
+        objective = make_objective(self._classifier.model)
+        steps = _validation_steps(config, self._steps_per_epoch)
+        batches = _batches_from(self._data, config, self._start, first, self._steps_per_epoch)
+        with Interruption() as interruption:
+            train(
+                state,
+                make_train_step(objective, optimizer, lambda s: schedule(s.step), mesh=mesh),
+                map(batch_placer(mesh), batches),
+                limits=Limits(self._total_steps),
+                log_every=config.log_every,
+                report=report,
+                survival=Survival(steps, save, interruption),
+                evaluations=[At(steps, validate)],
+            )
+
+    def _report(self, log: RunLog, saved: dict[str, Any]) -> Report:
+        config = self._config
+        row = training_flops(config.model, length=config.max_length, predictions=0)
+        peak = peak_flops(self._mesh.devices.flat[0])
+        return Report(
+            log,
+            Clock(wd.first_start(self._workdir), saved.get("clock")),
+            StepCost(
+                padded_tokens=config.batch_size * config.max_length,
+                flops=config.batch_size * row,
+                peak_flops=None if peak is None else peak * self._mesh.devices.size,
+            ),
+            shown=SHOWN,
+            max_skipped=config.max_skipped,
+            name_batch=self._batch_name,
+            record=saved,
+        )
+
+    def _batch_name(self, step: int) -> str:
+        epoch, batch = divmod(step - 1, self._steps_per_epoch)
+        return f"batch {batch + 1} of epoch {epoch + 1}"
 
 
 def _validation_steps(config: FinetuneConfig, steps_per_epoch: int) -> set[int]:
@@ -223,51 +276,19 @@ def _inputs(data: Data, start: Start) -> str:
     return hashlib.sha256(json.dumps([rows, begun], sort_keys=True).encode()).hexdigest()
 
 
-def _first_step(checkpoints: Checkpoints, record: dict[str, Any]) -> int:
-    """The step of the newest checkpoint, whose run must be this one; 0 without any."""
+def _newest(checkpoints: Checkpoints, record: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    """The step of the newest checkpoint, whose run must be this one, and what was saved
+    beside it; 0 and nothing without any."""
     newest = checkpoints.latest()
     if newest is None:
-        return 0
-    if checkpoints.read_run(newest)["inputs"] != record["inputs"]:
+        return 0, {}
+    saved = checkpoints.read_run(newest)
+    if saved["inputs"] != record["inputs"]:
         raise InputError(
             f"{checkpoints.directory.parent} was begun with other rows or from another"
             " config.init_from checkpoint: use a new --workdir, or delete this one."
         )
-    return newest
-
-
-def _restored(state: TrainState, checkpoints: Checkpoints, step: int, start: Start) -> TrainState:
-    """The state of the checkpoint `step`; without one `state` with the pretrained encoder."""
-    if step:
-        return checkpoints.restore(step, state)
-    if start.pretrained is None:
-        return state
-    return state._replace(params=_load_encoder(start.pretrained, state.params))
-
-
-def _start(config: FinetuneConfig) -> Start:
-    if config.init_from == "none":
-        tokenizer = tokenizers.load(config.tokenizer)
-        model = fit_vocabulary(config.model, tokenizer)
-        pretrained = None
-    else:
-        pretrained = saved_model.load(config.init_from)
-        tokenizer = pretrained.tokenizer
-        own = {name: getattr(config.model, name) for name in OWN_FIELDS}
-        model = dataclasses.replace(pretrained.model, **own)
-        # The config file has sizes too, and an override of them would go unnoticed.
-        print(f"model: as {config.init_from} has it, {model.layers} layers of width {model.width}")
-    if config.max_length > model.positions:
-        raise InputError(
-            f"config.max_length={config.max_length} is over the {model.positions} positions of the"
-            " model: lower it."
-        )
-    if config.freeze_layers > model.layers:
-        raise InputError(
-            f"config.freeze_layers={config.freeze_layers} is over the {model.layers} layers of the"
-            " model: lower it."
-        )
-    return Start(model, tokenizer, pretrained)
+    return newest, saved
 
 
 def _encode(
@@ -287,17 +308,6 @@ def _frozen(config: FinetuneConfig) -> str:
     parts = ["embeddings"] if config.freeze_embeddings else []
     parts += [f"layer_{layer}" for layer in range(config.freeze_layers)]
     return rf"^encoder/({'|'.join(parts)})/" if parts else ""
-
-
-def _load_encoder(pretrained: saved_model.SavedModel, params: PyTree) -> PyTree:
-    """`params` with the encoder and the pooler of the pretrained model, in its place."""
-    saved = pretrained.params(_merge(pretrained.param_shapes(), params))
-    return {**params, "encoder": saved["encoder"], "pooler": saved["pooler"]}
-
-
-def _merge(saved: PyTree, params: PyTree) -> PyTree:
-    """The saved tree's shapes, but this model's shapes and shardings for what it shares."""
-    return {**saved, "encoder": params["encoder"], "pooler": params["pooler"]}
 
 
 def _batches_from(

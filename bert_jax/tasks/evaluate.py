@@ -37,10 +37,7 @@ def run(config: Values, workdir: str | Path) -> dict[str, Any]:
 
 def _evaluate_pretraining(config: Values, found: saved_model.SavedModel) -> dict[str, Any]:
     made_with = build(PretrainConfig, found.run["config"])
-    made_with = dataclasses.replace(
-        made_with, data=config["data"] or made_with.data, eval_batches=0
-    )
-    metrics = pretrain.evaluate_heldout(made_with, found)
+    metrics = pretrain.evaluate_heldout(made_with, found, config["data"])
     print(f"{found.directory}, step {found.step}, held-out rows")
     for name, value in metrics.items():
         print(f"  {name:20} {value:.4f}")

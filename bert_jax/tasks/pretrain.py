@@ -1,15 +1,11 @@
-"""Pretraining: masked tokens and next sentence on a prepared dataset."""
+"""Pretraining: masked tokens and next sentence on prepared datasets."""
 
 import dataclasses
-import hashlib
-import json
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
@@ -19,19 +15,25 @@ from bert_jax.config import ModelConfig, PretrainConfig, Values, build
 from bert_jax.data import dataset, pipeline
 from bert_jax.errors import InputError
 from bert_jax.model.bert import PretrainModel
+from bert_jax.model.flops import training_flops
 from bert_jax.tasks import plots
+from bert_jax.tasks.heldout import HeldOut, HeldOutPoints, StuckRemark
+from bert_jax.tasks.phases import Phase, check_position, open_phases, phase_of, rate_of
 from bert_jax.tasks.saved_model import SavedModel
-from bert_jax.tasks.vocabulary import fit_vocabulary
-from bert_jax.text.tokenizer import Tokenizer
-from bert_jax.training.checkpoint import Checkpoints, has_checkpoint
+from bert_jax.training.checkpoint import BEST_METRIC, Checkpoints, has_checkpoint
+from bert_jax.training.clock import Clock
+from bert_jax.training.hardware import peak_flops
+from bert_jax.training.interruption import Interruption
 from bert_jax.training.logging import RunLog, read_metrics
-from bert_jax.training.loop import TOKENS, At, evaluate, train
+from bert_jax.training.loop import Limits, Survival, train
 from bert_jax.training.losses import accuracy, cross_entropy
-from bert_jax.training.metrics import Mean
+from bert_jax.training.metrics import TOKENS, Mean
 from bert_jax.training.optimizer import make_optimizer
+from bert_jax.training.profiling import Trace
+from bert_jax.training.report import Report, StepCost
 from bert_jax.training.sharding import batch_placer, check_batch, make_mesh, replicated
 from bert_jax.training.state import TrainState, init_state
-from bert_jax.training.step import Objective, make_eval_step, make_train_step
+from bert_jax.training.step import Objective, make_train_step
 
 # Metric to what the progress bar calls it.
 SHOWN = {
@@ -42,8 +44,19 @@ SHOWN = {
 }
 
 # Fields that a continued run may have otherwise: where the data lies (its content is
-# checked), and when something is written.
-MAY_CHANGE = ("data", "keep", "log_every", "eval_every", "eval_batches", "save_every")
+# checked), and when something is written or the run is given up.
+MAY_CHANGE = (
+    "data",
+    "then.data",
+    "keep",
+    "log_every",
+    "eval_every",
+    "eval_batches",
+    "save_every",
+    "max_skipped",
+    "profile_start",
+    "profile_steps",
+)
 
 
 def make_objective(model: PretrainModel) -> Objective:
@@ -85,224 +98,176 @@ def init_params(config: ModelConfig, key: jax.Array) -> PyTree:
     return variables["params"]
 
 
-@dataclasses.dataclass(frozen=True)
-class Data:
-    """A prepared dataset opened for a run."""
-
-    directory: Path
-    manifest: dict[str, Any]
-    tokenizer: Tokenizer
-
-    @classmethod
-    def open(cls, config: PretrainConfig) -> "Data":
-        """Raises InputError when there is none, or its rows do not fit the model."""
-        if not config.data:
-            raise InputError("config.data is empty: name the --workdir of a prepare run.")
-        directory = Path(config.data).absolute()
-        manifest = dataset.read_manifest(directory)
-        dataset.check_shards(directory, manifest)
-        tokenizer = dataset.load_tokenizer(directory, manifest)
-        if manifest["length"] > config.model.positions:
-            raise InputError(
-                f"the rows of {config.data} have {manifest['length']} tokens and the model"
-                f" config.model.positions={config.model.positions}: prepare with"
-                f" --config.instances.length={config.model.positions}, or raise it."
-            )
-        return cls(directory, manifest, tokenizer)
-
-    def batches(self, config: PretrainConfig, split: str):
-        """The batches of a split on this host."""
-        make = pipeline.training_batches if split == dataset.TRAIN else pipeline.heldout_batches
-        return make(
-            dataset.RowSource(self.directory, split),
-            self.tokenizer,
-            config.masking,
-            length=self.manifest["length"],
-            max_instances=self.manifest["max_instances"],
-            batch_size=config.batch_size,
-            seed=config.seed,
-            host=jax.process_index(),
-            hosts=jax.process_count(),
-        )
-
-
-def run(config: Values, workdir: str | Path) -> dict[str, float]:
+def run(config: Values, workdir: str | Path) -> dict[str, Any]:
     """Pretrains (fields: PretrainConfig) and returns the last held-out metrics.
 
     A workdir with checkpoints is continued from the newest one, bit for bit; a finished
-    one returns what it reached.
+    one returns what it reached. Raises Interrupted after a SIGTERM, with the state saved.
     """
-    config = build(PretrainConfig, config)
-    data = Data.open(config)
-    config = dataclasses.replace(
-        config, data=str(data.directory), model=fit_vocabulary(config.model, data.tokenizer)
-    )
+    config, phases = open_phases(build(PretrainConfig, config))
     mesh = make_mesh(config.mesh)
-    check_batch(mesh, config.batch_size, config.microbatches)
+    for phase in phases:
+        check_batch(mesh, phase.batch_size, phase.microbatches)
     directory = wd.open_workdir(
         workdir, config, is_begun=has_checkpoint(workdir), may_change=MAY_CHANGE
     )
-    data.tokenizer.save(directory / wd.TOKENIZER)
+    phases[0].data.tokenizer.save(directory / wd.TOKENIZER)
 
-    with Checkpoints(directory, keep=config.keep) as checkpoints:
+    with Checkpoints(directory, keep=config.keep, best_metric=BEST_METRIC) as checkpoints:
         start = checkpoints.latest() or 0
+        record = checkpoints.read_run(start) if start else {}
         if start:
-            _check_position(checkpoints.read_run(start)["position"], config, data, start)
-        if start < config.steps:
-            with RunLog(directory, step=start, total_steps=config.steps, title="pretrain") as log:
-                _train(config, data, mesh, checkpoints, log, start)
+            check_position(record["position"], phase_of(phases, start), start)
+        if not record.get("is_over"):
+            total = phases[-1].last
+            with RunLog(directory, step=start, total_steps=total, title="pretrain") as log:
+                _Training(config, phases, mesh, directory, log, checkpoints).go(start, record)
     plots.draw_curves(directory)
     points = read_metrics(directory)
     return next((p for p in reversed(points) if p["split"] == dataset.HELDOUT), points[-1])
 
 
-def _train(
-    config: PretrainConfig,
-    data: Data,
-    mesh: Mesh,
-    checkpoints: Checkpoints,
-    log: RunLog,
-    start: int,
-) -> None:
-    """Trains from the checkpoint of step `start`, or where that is 0 from nothing."""
-    optimizer, schedule = make_optimizer(config.optimizer, total_steps=config.steps)
-    objective = make_objective(PretrainModel(config.model))
-    place = batch_placer(mesh)
-    state = init_state(
-        lambda key: init_params(config.model, key),
-        optimizer,
-        seed=config.seed,
-        prng=config.prng,
-        mesh=mesh,
-    )
-    if start:
-        state = checkpoints.restore(start, state)
-    train(
-        state,
-        make_train_step(
-            objective, optimizer, schedule, mesh=mesh, microbatches=config.microbatches
-        ),
-        map(place, pipeline.iterate_from(data.batches(config, dataset.TRAIN), start)),
-        total_steps=config.steps,
-        log_every=config.log_every,
-        log=log,
-        shown=SHOWN,
-        actions=_actions(config, data, objective, place, checkpoints, log),
-    )
+class _Training:
+    """What the phases of a run share."""
+
+    def __init__(
+        self,
+        config: PretrainConfig,
+        phases: list[Phase],
+        mesh: Mesh,
+        directory: Path,
+        log: RunLog,
+        checkpoints: Checkpoints,
+    ):
+        self._config = config
+        self._phases = phases
+        self._mesh = mesh
+        self._directory = directory
+        self._log = log
+        self._checkpoints = checkpoints
+        self._objective = make_objective(PretrainModel(config.model))
+        self._optimizer = make_optimizer(config.optimizer)
+        self._rate_of = rate_of(config, phases)
+
+    def go(self, start: int, record: dict[str, Any]) -> None:
+        """Trains from the checkpoint of step `start` and its record; 0 is from nothing."""
+        clock = Clock(wd.first_start(self._directory), record.get("clock"))
+        state = init_state(
+            lambda key: init_params(self._config.model, key),
+            self._optimizer,
+            seed=self._config.seed,
+            prng=self._config.prng,
+            mesh=self._mesh,
+        )
+        if start:
+            state = self._checkpoints.restore(start, state)
+        config = self._config
+        trace = Trace(self._directory, start=config.profile_start, steps=config.profile_steps)
+        with Interruption() as interruption, trace:
+            for phase in self._phases:
+                if phase.last <= start:
+                    continue
+                report = self._report(phase, clock, record)
+                state, is_over = self._phase(phase, state, report, interruption, trace)
+                if is_over:
+                    break
+                record = {}
+
+    def _phase(
+        self,
+        phase: Phase,
+        state: TrainState,
+        report: Report,
+        interruption: Interruption,
+        trace: Trace,
+    ) -> tuple[TrainState, bool]:
+        config = self._config
+        heldout = HeldOutPoints(phase, self._objective, self._mesh, config, self._log)
+
+        def save(state: TrainState, step: int, is_over: bool) -> None:
+            record = {
+                "position": phase.position(step),
+                "config": dataclasses.asdict(config),
+                "length": phase.data.length,
+                "tokenizer": wd.read_files(phase.data.directory / wd.TOKENIZER),
+                "is_over": is_over or step == self._phases[-1].last,
+                **report.record(),
+            }
+            self._checkpoints.save(state, record, metrics=heldout.best_metric(step))
+
+        first = int(state.step) - phase.first
+        batches = pipeline.iterate_from(phase.training_batches(), first)
+        return train(
+            state,
+            make_train_step(
+                self._objective,
+                self._optimizer,
+                self._rate_of,
+                mesh=self._mesh,
+                microbatches=phase.microbatches,
+            ),
+            map(batch_placer(self._mesh), batches),
+            limits=Limits(phase.last, 60 * config.budget_minutes),
+            log_every=config.log_every,
+            report=report,
+            survival=Survival(phase.every(config.save_every), save, interruption),
+            trace=trace,
+            evaluations=heldout.evaluations(),
+        )
+
+    def _report(self, phase: Phase, clock: Clock, record: dict[str, Any]) -> Report:
+        return Report(
+            self._log,
+            clock,
+            _step_cost(self._config.model, phase, self._mesh),
+            shown=SHOWN,
+            max_skipped=self._config.max_skipped,
+            name_batch=phase.batch_name,
+            remark=StuckRemark(phase, self._config.optimizer),
+            record=record,
+        )
 
 
-def _actions(
-    config: PretrainConfig,
-    data: Data,
-    objective: Objective,
-    place: Callable[[PyTree], PyTree],
-    checkpoints: Checkpoints,
-    log: RunLog,
-) -> list[At]:
-    """Held-out evaluation, where there are held-out rows, and then saving."""
-
-    def every(steps: int) -> range:
-        return range(0, config.steps, steps)
-
-    def save(state: TrainState, step: int) -> None:
-        checkpoints.save(state, _run_record(config, data, step), metrics={})
-
-    saving = At(every(config.save_every), save)
-    heldout = _heldout_batches(config, data)
-    if heldout is None:
-        log.say(f"{config.data} has no held-out rows: nothing is evaluated as it goes.")
-        return [saving]
-    eval_step = make_eval_step(objective)
-    constants = {"unigram_loss": _unigram_loss(data, iter(heldout))}
-
-    def measure(state: TrainState, step: int) -> None:
-        metrics = evaluate(eval_step, state.params, map(place, heldout))
-        log.write(step, dataset.HELDOUT, metrics | constants)
-
-    return [At(every(config.eval_every), measure), saving]
-
-
-def evaluate_heldout(config: PretrainConfig, found: SavedModel) -> dict[str, float]:
+def evaluate_heldout(config: PretrainConfig, found: SavedModel, data: str = "") -> dict[str, float]:
     """Every held-out metric of a finished run; the masks are those of its training log.
 
-    Raises InputError when the rows were prepared with another vocabulary.
+    `data` names another dataset than that of its last phase. Raises InputError when that
+    was prepared with another vocabulary.
     """
-    data = Data.open(config)
-    if data.tokenizer.fingerprint != found.tokenizer.fingerprint:
+    if data:
+        config = dataclasses.replace(config, data=data, then=())
+    config, phases = open_phases(config)
+    phase = phases[-1]
+    if phase.data.tokenizer.fingerprint != found.tokenizer.fingerprint:
         raise InputError(
-            f"{config.data} was prepared with another vocabulary than {found.directory} was"
-            " trained with: name the dataset of that run."
+            f"{phase.data.directory} was prepared with another vocabulary than"
+            f" {found.directory} was trained with: name the dataset of that run."
         )
-    heldout = _heldout_batches(config, data)
-    if heldout is None:
+    if not phase.data.has_heldout():
         raise InputError(
-            f"{config.data} has no held-out rows: prepare it with config.heldout_fraction above 0."
+            f"{phase.data.directory} has no held-out rows: prepare it with"
+            " config.heldout_fraction above 0."
         )
     mesh = make_mesh(config.mesh)
-    check_batch(mesh, config.batch_size)
+    check_batch(mesh, phase.batch_size)
     params = found.params(
         jax.eval_shape(lambda key: init_params(found.model, key), jax.random.key(0))
     )
-    metrics = evaluate(
-        make_eval_step(make_objective(PretrainModel(found.model))),
-        jax.device_put(params, replicated(mesh)),
-        map(batch_placer(mesh), heldout),
+    objective = make_objective(PretrainModel(found.model))
+    heldout = HeldOut(phase, objective, mesh, batches=0)
+    return heldout.measure(jax.device_put(params, replicated(mesh)))
+
+
+def _step_cost(model: ModelConfig, phase: Phase, mesh: Mesh) -> StepCost:
+    row = training_flops(
+        model,
+        length=phase.data.length,
+        predictions=phase.masking.max_predictions,
+        instances=phase.data.manifest["max_instances"],
     )
-    return metrics | {"unigram_loss": _unigram_loss(data, iter(heldout))}
-
-
-def _heldout_batches(config: PretrainConfig, data: Data):
-    if dataset.HELDOUT not in data.manifest["splits"]:
-        return None
-    batches = data.batches(config, dataset.HELDOUT)
-    return batches[: config.eval_batches] if config.eval_batches else batches
-
-
-def _unigram_loss(data: Data, batches: Iterable[PretrainBatch]) -> float:
-    """Cross-entropy in nats of the masked tokens under the training pieces' frequencies.
-
-    What a model reaches that has learnt how frequent each piece is and nothing else;
-    one is added to every count, so that a piece never seen costs a finite amount.
-    """
-    counts = dataset.read_token_counts(data.directory) + 1
-    cost = np.log(counts.sum()) - np.log(counts)
-    total = weight = 0.0
-    for batch in batches:
-        total += float((cost[batch.mask_labels] * batch.mask_weights).sum())
-        weight += float(batch.mask_weights.sum())
-    return total / weight
-
-
-def _position(config: PretrainConfig, data: Data, step: int) -> dict[str, Any]:
-    """Where a run is in its data: samples read, and of which dataset."""
-    # What the batches depend on; not where the sources lay.
-    told = ("version", "shards", "tokenizer", "length", "max_instances")
-    rows = json.dumps({name: data.manifest[name] for name in told}, sort_keys=True)
-    return {
-        "samples": step * config.batch_size,
-        "dataset": hashlib.sha256(rows.encode()).hexdigest(),
-    }
-
-
-def _check_position(saved: dict[str, Any], config: PretrainConfig, data: Data, step: int) -> None:
-    here = _position(config, data, step)
-    if saved["dataset"] != here["dataset"]:
-        raise InputError(
-            f"the rows of {data.directory} are not those this run began with:"
-            " prepare the same dataset again, or start in a new --workdir."
-        )
-    if saved["samples"] != here["samples"]:
-        raise InputError(
-            f"the checkpoint of step {step} has read {saved['samples']:,} samples and"
-            f" config.batch_size={config.batch_size} would have read {here['samples']:,}:"
-            " set config.batch_size as it was."
-        )
-
-
-def _run_record(config: PretrainConfig, data: Data, step: int) -> dict[str, Any]:
-    return {
-        "position": _position(config, data, step),
-        "config": dataclasses.asdict(config),
-        "length": data.manifest["length"],
-        "tokenizer": wd.read_files(data.directory / wd.TOKENIZER),
-    }
+    peak = peak_flops(mesh.devices.flat[0])
+    return StepCost(
+        padded_tokens=phase.batch_size * phase.data.length,
+        flops=phase.batch_size * row,
+        peak_flops=None if peak is None else peak * mesh.devices.size,
+    )

@@ -55,12 +55,12 @@ class Checkpoints:
         """Starts writing the state under its step; returns once the arrays are copied."""
         parts = {
             "params": state.params,
-            "optimizer": {"state": state.optimizer, "step": state.step, "key": state.key},
+            "rest": _rest(state),
             # As bytes: Orbax wants arrays in a tree, and warns about anything else.
             "run": {"json": np.frombuffer(json.dumps(run).encode(), np.uint8)},
         }
         self._checkpointer.save_checkpointables_async(
-            int(state.step), parts, force=True, metrics=metrics
+            int(state.step), parts, force=True, metrics=metrics or None
         )
 
     def latest(self) -> int | None:
@@ -83,11 +83,9 @@ class Checkpoints:
     def restore(self, step: int, like: TrainState) -> TrainState:
         """The whole state, placed as `like` (arrays or ShapeDtypeStructs with shardings)."""
         like = jax.tree.map(_abstract, like)
-        optimizer = {"state": like.optimizer, "step": like.step, "key": like.key}
         self._check_shapes(step, "params", like.params)
-        parts = self._load(step, {"params": like.params, "optimizer": optimizer})
-        saved = parts["optimizer"]
-        return TrainState(saved["step"], parts["params"], saved["state"], saved["key"])
+        parts = self._load(step, {"params": like.params, "rest": _rest(like)})
+        return TrainState(params=parts["params"], **parts["rest"])
 
     def restore_params(self, step: int, like: PyTree) -> PyTree:
         """Only the parameters."""
@@ -131,6 +129,13 @@ def has_checkpoint(workdir: str | Path) -> bool:
     """Whether any checkpoint was finished there."""
     found = (Path(workdir) / DIRECTORY).glob("*/_CHECKPOINT_METADATA")
     return any(path.parent.name.isdigit() for path in found)
+
+
+def _rest(state: TrainState) -> dict[str, PyTree]:
+    """All but the parameters: no reader of those touches the optimizer's two copies."""
+    rest = state._asdict()
+    del rest["params"]
+    return rest
 
 
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:

@@ -1,17 +1,21 @@
 """The loop: dispatch a step, then read what the one before it measured."""
 
-import time
 from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 
-from bert_jax.training.logging import RunLog
+from bert_jax.errors import InputError, Interrupted
+from bert_jax.training.clock import COMPILING, EVALUATING, SAVING, STEPPING, WAITING
+from bert_jax.training.interruption import Interruption
 from bert_jax.training.metrics import Mean, add, divide
+from bert_jax.training.profiling import Trace
+from bert_jax.training.report import Report
 from bert_jax.training.state import TrainState
-
-TOKENS = "tokens"  # the metric that counts real tokens, for tokens a second
 
 
 class At(NamedTuple):
@@ -24,51 +28,80 @@ class At(NamedTuple):
     action: Callable[[TrainState, int], bool | None]
 
 
+class Limits(NamedTuple):
+    """When a training ends: after `steps`, counted from the run's first, or, above 0, after
+    `seconds` of its clock, which is read at every log point."""
+
+    steps: int
+    seconds: float = 0.0
+
+
+class Survival(NamedTuple):
+    """What lets a run go on after whatever happens to it: its saves and its signals."""
+
+    steps: Container[int]  # after these, and after the last, the state is saved
+    save: Callable[[TrainState, int, bool], None]  # the last is whether the run is over
+    interruption: Interruption
+
+
 def train(
     state: TrainState,
     train_step: Callable[[TrainState, PyTree], tuple[TrainState, dict[str, Mean]]],
     batches: Iterator[PyTree],
     *,
-    total_steps: int,
+    limits: Limits,
     log_every: int,
-    log: RunLog,
-    shown: dict[str, str],
-    actions: Sequence[At] = (),
-) -> TrainState:
-    """Runs from `state.step` to `total_steps`, or until an action says stop.
+    report: Report,
+    survival: Survival,
+    trace: Trace | None = None,
+    evaluations: Sequence[At] = (),
+) -> tuple[TrainState, bool]:
+    """Runs from `state.step` to the limit; returns the state, and whether the run is over
+    before `limits.steps`, by the clock or by an evaluation that said so.
 
-    Metrics are logged as the mean over the steps since the last point; `shown` maps
-    their names to what the progress bar calls them. A point is logged before every
-    action too, so that a run resumed from a checkpoint logs the same windows.
+    Raises Interrupted after a SIGTERM, and InputError after too many skipped updates in a
+    row, both with the state saved.
     """
-    window = _Window()
+    clock = report.clock
     step = int(state.step)
+    state, is_over = _read_clock(state, limits, report)
     pending: dict[str, Mean] | None = None
-    while step < total_steps:
-        started = time.monotonic()
-        batch = next(batches)
-        waited = time.monotonic() - started
-        state, measured = train_step(state, batch)
-        window.wait(waited)
-        if pending is not None:
-            window.add(pending)
-        pending = measured
-        step += 1
-        due = [a for a in actions if step in a.steps or step == total_steps]
-        if due or step % log_every == 0 or step == total_steps:
-            window.add(pending)
-            pending = None
-            metrics = window.close()
-            log.write(step, "train", metrics)
-            log.progress(step, {short: metrics[name] for name, short in shown.items()})
-        else:
-            log.progress(step, {})
-        if due:
-            stop = [action.action(state, step) for action in due]
-            window = _Window()
-            if any(stop):
-                break
-    return state
+    is_first = True
+    with clock.spend(STEPPING):
+        while step < limits.steps and not is_over:
+            with clock.spend(WAITING):
+                batch = next(batches)
+            with clock.spend(COMPILING) if is_first else nullcontext():
+                state, measured = train_step(state, batch)
+            if pending is not None:
+                report.add(step, pending)
+            step, pending, is_first = step + 1, measured, False
+            if trace:
+                trace.after(step, state)
+            is_interrupted = survival.interruption.is_due(step)
+            is_logged = step % log_every == 0
+            if is_logged:
+                state, is_over = _read_clock(state, limits, report)
+            is_over |= step == limits.steps
+            due = [at.action for at in evaluations if is_over or step in at.steps]
+            is_stopping = is_interrupted or report.is_hopeless
+            is_saved = is_over or is_stopping or step in survival.steps
+            if due or is_logged or is_saved:
+                report.add(step, pending)
+                pending = None
+            if due or is_logged or is_over:
+                report.point(step, state.params)
+            else:
+                report.progress(step)
+            with clock.spend(EVALUATING):
+                for action in due:
+                    is_over |= bool(action(state, step))
+            if is_saved or is_over:
+                with clock.spend(SAVING):
+                    survival.save(state, step, is_over and step < limits.steps)
+            if is_stopping and not is_over:
+                raise _stopped(step, is_interrupted, report)
+    return state, step < limits.steps
 
 
 def evaluate(
@@ -84,29 +117,24 @@ def evaluate(
     return divide(total)
 
 
-class _Window:
-    """Metrics and time since the last logged point."""
+def _read_clock(state: TrainState, limits: Limits, report: Report) -> tuple[TrainState, bool]:
+    """The state with the share of the time used, and whether the time is up."""
+    if not limits.seconds:
+        return state, False
+    share = np.float32(report.clock.elapsed() / limits.seconds)
+    if jax.process_count() > 1:  # every host has a clock of its own, and one must count
+        share = multihost_utils.broadcast_one_to_all(share)
+    used = jax.device_put(np.minimum(share, np.float32(1)), state.budget_used.sharding)
+    return state._replace(budget_used=used), bool(share >= 1)
 
-    def __init__(self):
-        self._total: dict[str, Mean] = {}
-        self._steps = 0
-        self._waited = 0.0
-        self._started = time.monotonic()
 
-    def wait(self, seconds: float) -> None:
-        self._waited += seconds
-
-    def add(self, means: dict[str, Mean]) -> None:
-        self._total = add(self._total, jax.device_get(means))
-        self._steps += 1
-
-    def close(self) -> dict[str, float]:
-        """The means since the start of the window; opens the next one."""
-        seconds = max(time.monotonic() - self._started, 1e-9)
-        metrics = divide(self._total)
-        metrics["step_ms"] = 1000 * seconds / self._steps
-        metrics["data_wait_share"] = self._waited / seconds
-        if TOKENS in self._total:
-            metrics["tokens_per_second"] = float(self._total[TOKENS].total) / seconds
-        self.__init__()
-        return metrics
+def _stopped(step: int, is_interrupted: bool, report: Report) -> Exception:
+    if is_interrupted:
+        return Interrupted(
+            f"stopped by SIGTERM with step {step} saved: run the same command again to go on."
+        )
+    return InputError(
+        f"the updates of {report.skipped_in_a_row} steps in a row were skipped, since their loss"
+        f" or gradient is not finite; step {step} is saved with the parameters from before: lower"
+        " config.optimizer.learning_rate in a new --workdir, or look at the batches named above."
+    )

@@ -6,6 +6,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
+TOKENS = "tokens"  # counts the real tokens of a batch
+SKIPPED = "skipped"  # counts updates left out for a loss or gradient that is not finite
+
 
 class Mean(NamedTuple):
     """A sum and what to divide it by, once, at the very end."""

@@ -10,7 +10,6 @@ from jaxtyping import PyTree
 
 from bert_jax.config import OptimizerConfig
 from bert_jax.training.paths import map_paths
-from bert_jax.training.schedules import make_schedule
 
 NOT_DECAYED = r"(bias|scale)$"  # the original's exclude list: LayerNorm, layer_norm, bias
 
@@ -43,28 +42,19 @@ def scale_by_uncorrected_adam(b1: float, b2: float, epsilon: float) -> optax.Gra
     return optax.GradientTransformation(init, update)
 
 
-def make_optimizer(
-    config: OptimizerConfig, *, total_steps: int, frozen: str = ""
-) -> tuple[optax.GradientTransformation, optax.Schedule]:
+def make_optimizer(config: OptimizerConfig, *, frozen: str = "") -> optax.GradientTransformation:
     """Clipping, Adam, decoupled decay, schedule; and the schedule by itself, for the log.
 
     Parameters whose path matches the regex `frozen` get no update and no Adam state,
     and do not count towards the clipped norm.
     """
-    warmup_steps = round(config.warmup_fraction * total_steps)
-    schedule = make_schedule(
-        config.schedule,
-        peak=config.learning_rate,
-        warmup_steps=warmup_steps,
-        total_steps=total_steps,
-    )
     adam = optax.scale_by_adam if config.bias_correction else scale_by_uncorrected_adam
     parts = [adam(config.b1, config.b2, config.epsilon)]
     if config.clip_norm:
         parts.insert(0, optax.clip_by_global_norm(config.clip_norm))
     if config.weight_decay:
         parts.append(optax.add_decayed_weights(config.weight_decay, mask=_is_decayed))
-    optimizer = optax.chain(*parts, optax.scale_by_learning_rate(schedule))
+    optimizer = optax.chain(*parts)
     if frozen:
         optimizer = optax.multi_transform(
             {"trained": optimizer, "frozen": optax.set_to_zero()},
@@ -72,7 +62,7 @@ def make_optimizer(
                 lambda path, _: "frozen" if re.search(frozen, path) else "trained", params
             ),
         )
-    return optimizer, schedule
+    return optimizer
 
 
 def _is_decayed(params: PyTree) -> PyTree:

@@ -1,11 +1,14 @@
 """Learning rate as a function of the step, zero at the end and past it."""
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
-import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
+
+Schedule = Callable[[Array], Array]
 
 
-def make_schedule(name: str, *, peak: float, warmup_steps: int, total_steps: int) -> optax.Schedule:
+def make_schedule(config, *, total_steps: int) -> Schedule:
     """The rate of update `t`, t counted from 0.
 
     All of them rise as peak * t / warmup_steps. Then, up to total_steps:
@@ -16,13 +19,17 @@ def make_schedule(name: str, *, peak: float, warmup_steps: int, total_steps: int
       constant  stays at the peak, for ever
     """
 
-    def schedule(count: Int[Array, ""]) -> Float[Array, ""]:
+    name, peak = config.schedule, config.learning_rate
+    warmup_steps = round(config.warmup_fraction * total_steps)
+
+    def schedule(count: Array) -> Float[Array, ""]:
         t = jnp.asarray(count, jnp.float32)
         left = jnp.clip((total_steps - t) / max(total_steps - warmup_steps, 1), 0.0, 1.0)
         rate = {
             "original": jnp.clip(1 - t / total_steps, 0.0, 1.0),
             "linear": left,
             "cosine": 0.5 * (1 + jnp.cos(jnp.pi * (1 - left))),
+            "wsd": left,
             "constant": jnp.ones_like(t),
         }[name]
         warming = t < warmup_steps

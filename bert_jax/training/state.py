@@ -7,18 +7,20 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Int, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from bert_jax.training.sharding import tree_shardings
 
 
 class TrainState(NamedTuple):
-    """Step (updates done), parameters, optimizer state and the key all steps derive from."""
+    """Everything a step reads and writes."""
 
-    step: Int[Array, ""]
+    step: Int[Array, ""]  # batches read: updates done and updates skipped
     params: PyTree
     optimizer: PyTree
-    key: jax.Array
+    key: jax.Array  # all randomness derives from it and the step
+    # Share of the time budget used, which the loop sets: a schedule by time reads it.
+    budget_used: Float[Array, ""]
 
 
 def init_state(
@@ -34,7 +36,13 @@ def init_state(
     def init(key: jax.Array) -> TrainState:
         init_key, step_key = jax.random.split(key)
         params = init_params(init_key)
-        return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), step_key)
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            optimizer=optimizer.init(params),
+            key=step_key,
+            budget_used=jnp.zeros((), jnp.float32),
+        )
 
     key = jax.random.key(seed, impl=prng)
     shardings = tree_shardings(jax.eval_shape(init, key), mesh)

@@ -9,7 +9,7 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, PyTree
 
-from bert_jax.training.metrics import Mean
+from bert_jax.training.metrics import SKIPPED, Mean
 from bert_jax.training.sharding import batch_sharding, tree_shardings
 from bert_jax.training.state import TrainState
 
@@ -30,38 +30,55 @@ class Objective(NamedTuple):
 def make_train_step(
     objective: Objective,
     optimizer: optax.GradientTransformation,
-    schedule: optax.Schedule,
+    rate_of: Callable[[TrainState], Float[Array, ""]],
     *,
     mesh: Mesh,
     microbatches: int = 1,
 ) -> Callable[[TrainState, PyTree], tuple[TrainState, dict[str, Mean]]]:
-    """The jitted `(state, batch) -> (state, metrics)`; the state given is donated."""
+    """The jitted `(state, batch) -> (state, metrics)`; the state given is donated.
+
+    The update is `-rate_of(state)` times what the optimizer makes of the gradient. Where the
+    loss or the gradient is not finite the update is skipped: parameters and optimizer stay as
+    they were, the metrics of the batch count for nothing, and `skipped` counts one.
+    """
 
     def scaled_loss(params, batch, key, weights):
         losses, extra = objective.losses(params, batch, key)
         loss = sum(mean.total / jnp.maximum(weights[name], 1) for name, mean in losses.items())
         return loss, losses | extra
 
-    gradient = jax.grad(scaled_loss, has_aux=True)
+    gradient = jax.value_and_grad(scaled_loss, has_aux=True)
 
     def train_step(state: TrainState, batch: PyTree) -> tuple[TrainState, dict[str, Mean]]:
         key = jax.random.fold_in(state.key, state.step)
         weights = objective.weights(batch)
         if microbatches == 1:
-            grads, means = gradient(state.params, batch, key, weights)
+            (loss, means), grads = gradient(state.params, batch, key, weights)
         else:
             parts = _split(batch, microbatches, mesh)
-            grads, means = _accumulate(gradient, state.params, parts, key, weights)
+            (loss, means), grads = _accumulate(gradient, state.params, parts, key, weights)
+        norm = optax.tree.norm(grads)
+        is_finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+        rate = rate_of(state)
         updates, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
-        params = optax.apply_updates(state.params, updates)
-        one = jnp.ones(())
-        means["gradient_norm"] = Mean(optax.tree.norm(grads), one)
-        means["learning_rate"] = Mean(schedule(state.step), one)
+        params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
+        params, optimizer_state = jax.tree.map(
+            lambda new, old: jnp.where(is_finite, new, old),
+            (params, optimizer_state),
+            (state.params, state.optimizer),
+        )
         # Pinned, so that the next step finds its inputs where this compilation had them.
         params, optimizer_state = jax.lax.with_sharding_constraint(
             (params, optimizer_state), tree_shardings((params, optimizer_state), mesh)
         )
-        return TrainState(state.step + 1, params, optimizer_state, state.key), means
+        state = state._replace(step=state.step + 1, params=params, optimizer=optimizer_state)
+        one = jnp.ones(())
+        means.setdefault("loss", Mean(loss, one))
+        means["gradient_norm"] = Mean(norm, one)
+        means = jax.tree.map(lambda value: jnp.where(is_finite, value, 0), means)
+        means["learning_rate"] = Mean(rate, one)
+        means[SKIPPED] = Mean(1 - is_finite.astype(jnp.float32), one)
+        return state, means
 
     return jax.jit(train_step, donate_argnums=0)
 

@@ -115,7 +115,7 @@ def test_an_unknown_variant_is_refused(name):
 def trace_pretraining(config):
     vocab_size = config.model.vocab_size or BERT_VOCABULARY
     model = dataclasses.replace(config.model, vocab_size=vocab_size)
-    optimizer, schedule = make_optimizer(config.optimizer, total_steps=config.steps)
+    optimizer = make_optimizer(config.optimizer)
     batch = pretrain_batch(
         config.batch_size, model.positions, config.masking.max_predictions, vocab_size
     )
@@ -148,7 +148,7 @@ def test_a_fine_tuning_step_traces(name, variant):
     config = load(name, variant)
     model = dataclasses.replace(config.model, vocab_size=BERT_VOCABULARY)
     classifier = Classifier(model, 2)
-    optimizer, schedule = make_optimizer(config.optimizer, total_steps=100)
+    optimizer = make_optimizer(config.optimizer)
     after, metrics = trace(
         classifier.init_params,
         optimizer,
@@ -205,7 +205,7 @@ def test_a_pretraining_step_compiles_once(microbatches, caplog):
     config = load("pretrain_base", "tiny")
     model = dataclasses.replace(config.model, vocab_size=64)
     mesh = make_mesh(config.mesh)
-    optimizer, schedule = make_optimizer(config.optimizer, total_steps=3)
+    optimizer = make_optimizer(config.optimizer)
     compiled = compilations(
         caplog,
         lambda key: pretrain.init_params(model, key),
@@ -223,7 +223,7 @@ def test_a_fine_tuning_step_compiles_once(caplog):
     config = load("finetune_sentiment", "tiny")
     model = dataclasses.replace(config.model, vocab_size=64)
     mesh = make_mesh(config.mesh)
-    optimizer, schedule = make_optimizer(config.optimizer, total_steps=3)
+    optimizer = make_optimizer(config.optimizer)
     classifier = Classifier(model, 2)
     compiled = compilations(
         caplog,

@@ -8,14 +8,15 @@ from integration import corpus
 from small import optimizer_config
 
 from bert_jax.config import ModelConfig, PretrainConfig, build
-from bert_jax.data import dataset
 from bert_jax.data.labelled import Example, encode_texts, make_batch
 from bert_jax.model.bert import PretrainModel
 from bert_jax.tasks import classify, pretrain
 from bert_jax.tasks.classifier import Classifier
+from bert_jax.tasks.phases import open_phases
 from bert_jax.text import tokenizer as tokenizers
 from bert_jax.training.metrics import divide
 from bert_jax.training.optimizer import make_optimizer
+from bert_jax.training.schedules import make_schedule
 from bert_jax.training.sharding import batch_placer, make_mesh
 from bert_jax.training.state import init_state
 from bert_jax.training.step import make_train_step
@@ -29,9 +30,10 @@ def without_dropout(model: ModelConfig, vocab_size: int) -> ModelConfig:
 
 def learn_by_heart(init_params, objective, batch, mesh, steps):
     """The metrics of the first and of the last of `steps` updates on the one batch."""
-    optimizer, schedule = make_optimizer(OPTIMIZER, total_steps=steps)
+    optimizer = make_optimizer(OPTIMIZER)
+    schedule = make_schedule(OPTIMIZER, total_steps=steps)
     state = init_state(init_params, optimizer, seed=0, prng="threefry2x32", mesh=mesh)
-    step = make_train_step(objective, optimizer, schedule, mesh=mesh)
+    step = make_train_step(objective, optimizer, lambda s: schedule(s.step), mesh=mesh)
     measured = []
     for placed in map(batch_placer(mesh), itertools.repeat(batch, steps)):
         state, means = step(state, placed)
@@ -41,9 +43,9 @@ def learn_by_heart(init_params, objective, batch, mesh, steps):
 
 def test_one_pretraining_batch(data):
     config = build(PretrainConfig, corpus.pretrain_config(data))
-    opened = pretrain.Data.open(config)
-    model = without_dropout(config.model, opened.tokenizer.vocab_size)
-    batch = opened.batches(config, dataset.TRAIN)[0]
+    config, (phase,) = open_phases(config)
+    model = without_dropout(config.model, config.model.vocab_size)
+    batch = phase.training_batches()[0]
     assert batch.mask_weights.sum() > 30
     assert 0 < (batch.next_labels * batch.next_weights).sum() < batch.next_weights.sum()
     first, last = learn_by_heart(

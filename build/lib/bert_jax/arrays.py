@@ -1,0 +1,49 @@
+"""The batches that travel from the data to the model, and the axis alphabet.
+
+One letter, one meaning, in shapes, einsum strings and the README alike:
+
+    B batch rows      T tokens in a row     P masked slots in a row
+    S instances packed into a row           D width     H heads    K head size
+    F feed-forward width                    L layers    V vocabulary
+    C classes
+
+A row holds one instance (`[CLS] A [SEP] B [SEP]`) or, packed, several of them one
+after the other. `Tokens.instances` says which: 1 to S, and 0 for padding. Attention
+stays inside an instance, so a row of S instances computes what S rows of one would.
+
+Arrays are numpy on the data side and jax inside a step; every type here is a
+NamedTuple, which jax reads as a pytree. This file imports neither jax nor flax.
+"""
+
+from typing import Any, NamedTuple
+
+from jaxtyping import Float, Int
+
+
+class Tokens(NamedTuple):
+    """What the encoder reads."""
+
+    ids: Int[Any, "B T"]  # vocabulary ids; [PAD] where instances is 0
+    segments: Int[Any, "B T"]  # 0 in `[CLS] A [SEP]` and in padding, 1 in `B [SEP]`
+    positions: Int[Any, "B T"]  # from 0 in every instance
+    instances: Int[Any, "B T"]  # 1..S, 0 = padding
+
+
+class PretrainBatch(NamedTuple):
+    """Rows with masked tokens. A weight of 0 marks a slot that holds nothing."""
+
+    tokens: Tokens
+    mask_positions: Int[Any, "B P"]  # index into T
+    mask_labels: Int[Any, "B P"]  # the original ids
+    mask_weights: Float[Any, "B P"]  # 1 = a masked token
+    cls_positions: Int[Any, "B S"]  # index into T of each instance's [CLS]
+    next_labels: Int[Any, "B S"]  # 0 = B truly follows A; 1 = it does not (random or swapped)
+    next_weights: Float[Any, "B S"]  # 1 = an instance with such a label
+
+
+class ClassifyBatch(NamedTuple):
+    """One text a row, with the index of its class."""
+
+    tokens: Tokens
+    labels: Int[Any, "B"]
+    weights: Float[Any, "B"]  # 1 = an example, 0 = filling up the last batch

@@ -1,0 +1,81 @@
+"""What the entry points share: flags, and errors a user can act on."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from bert_jax.config import Values
+from bert_jax.errors import InputError
+
+BAD_INPUT = 2  # exit code
+CONFIG = "config"
+
+# The flags defined here are those of the command that runs: its --help prints them.
+flags.disclaim_key_flags()
+
+
+def main(run: Callable[[Values, str], Any]) -> None:
+    """Runs a stage from `--config=FILE[:ARG] --workdir=DIR [--config.FIELD=VALUE ...]`."""
+    config = config_flags.DEFINE_config_file(CONFIG, None, "Config file, FILE.py[:ARG].")
+    workdir = flags.DEFINE_string("workdir", None, "Where the results go.")
+    flags.mark_flags_as_required([CONFIG, "workdir"])
+    guard(lambda: run(config.value, workdir.value))
+
+
+def guard(action: Callable[[], Any]) -> None:
+    """Parses the flags and runs `action`; bad input becomes one sentence and exit code 2."""
+    try:
+        app.run(lambda _: _returns_nothing(action), flags_parser=_parse)
+    except InputError as error:
+        stop(str(error))
+
+
+def _returns_nothing(action: Callable[[], Any]) -> None:
+    # What the main function returns would become the exit code.
+    action()
+
+
+def stop(message: str) -> None:
+    """Prints the message to stderr and exits with code 2."""
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(BAD_INPUT)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    try:
+        left = flags.FLAGS(argv)
+        if CONFIG in flags.FLAGS:
+            dict(flags.FLAGS[CONFIG].value)  # a file that could not be read raises only now
+    except SystemExit:
+        sys.exit(0)  # --help has printed the flags; absl means to exit with 1
+    except flags.Error as error:
+        stop(_sentence(error))
+    except Exception as error:  # a config file is code and may raise anything
+        path = _config_path(argv)
+        if not Path(path).is_file():
+            stop(f"--config={path} is no file: name one, such as those in configs/.")
+        stop(f"--config={path}: {_sentence(error)}")
+    if left[1:]:
+        stop(f"{left[1]!r} is not a flag: write --name=value.")
+    logging.set_verbosity(logging.WARNING)
+    return left
+
+
+def _config_path(argv: list[str]) -> str:
+    """The file that --config names, also where its flag could not be parsed."""
+    given = flags.FlagValues()
+    flags.DEFINE_string(CONFIG, "", "", flag_values=given)
+    given(argv, known_only=True)
+    return given[CONFIG].value.partition(":")[0]
+
+
+def _sentence(error: Exception) -> str:
+    """The message of an error in the flags, on one line and without its traceback."""
+    # ml_collections puts the whole traceback of a config file into its message.
+    flag, has_traceback, trace = str(error).partition("Error whilst parsing config file:")
+    message = trace.strip().splitlines()[-1].partition(": ")[2] if has_traceback else ""
+    return " ".join((flag + message).split())

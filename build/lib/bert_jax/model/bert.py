@@ -1,0 +1,48 @@
+"""Whole models: the encoder with the heads of one task. Loss is computed elsewhere."""
+
+from flax import linen as nn
+from jaxtyping import Array, Float, Int
+
+from bert_jax.arrays import Tokens
+from bert_jax.config import ModelConfig
+from bert_jax.model.encoder import Encoder
+from bert_jax.model.heads import ClassHead, MlmHead, Pooler, gather_tokens
+
+
+class PretrainModel(nn.Module):
+    """Logits of the masked tokens and of next-or-random, for every packed instance."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        tokens: Tokens,
+        mask_positions: Int[Array, "B P"],
+        cls_positions: Int[Array, "B S"],
+        *,
+        deterministic: bool,
+    ) -> tuple[Float[Array, "B P V"], Float[Array, "B S 2"]]:
+        x, token_table = Encoder(self.config, name="encoder")(tokens, deterministic=deterministic)
+        pooled = Pooler(self.config, name="pooler")(gather_tokens(x, cls_positions))
+        mlm_logits = MlmHead(self.config, name="mlm")(gather_tokens(x, mask_positions), token_table)
+        next_logits = ClassHead(self.config, classes=2, dropout=0.0, name="next")(
+            pooled, deterministic=deterministic
+        )
+        return mlm_logits, next_logits
+
+
+class ClassifyModel(nn.Module):
+    """Logits of the classes, from the pooled [CLS] of a row."""
+
+    config: ModelConfig
+    classes: int
+
+    @nn.compact
+    def __call__(self, tokens: Tokens, *, deterministic: bool) -> Float[Array, "B C"]:
+        x, _ = Encoder(self.config, name="encoder")(tokens, deterministic=deterministic)
+        pooled = Pooler(self.config, name="pooler")(x[:, :1])
+        logits = ClassHead(
+            self.config, self.classes, dropout=self.config.dropout, name="classifier"
+        )(pooled, deterministic=deterministic)
+        return logits[:, 0]

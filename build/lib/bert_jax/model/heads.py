@@ -1,0 +1,63 @@
+"""What is read off the encoder: pooled [CLS], masked tokens, next sentence, classes."""
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float, Int
+
+from bert_jax.config import ModelConfig
+from bert_jax.model.layers import Dropout, activation, dense, layer_norm
+
+
+def gather_tokens(x: Float[Array, "B T D"], positions: Int[Array, "B N"]) -> Float[Array, "B N D"]:
+    """The vectors at the given positions of each row."""
+    return jnp.take_along_axis(x, positions[:, :, None], axis=1)
+
+
+class Pooler(nn.Module):
+    """Dense and tanh on [CLS] vectors."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, cls: Float[Array, "B S D"]) -> Float[Array, "B S D"]:
+        return nn.tanh(dense(self.config, self.config.width, name="dense")(cls))
+
+
+class MlmHead(nn.Module):
+    """Logits over the vocabulary: dense, GELU, LayerNorm, the tied table and a bias.
+
+    Takes the masked positions only: a seventh of the vocabulary product at 15 %.
+    """
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B P D"], token_table: Float[Array, "V D"]
+    ) -> Float[Array, "B P V"]:
+        config = self.config
+        x = activation(config)(dense(config, config.width, name="dense")(x))
+        x = layer_norm(config, name="norm")(x)
+        bias = self.param("bias", nn.initializers.zeros, (config.vocab_size,), jnp.float32)
+        logits = jnp.einsum(
+            "BPD,VD->BPV",
+            x,
+            token_table.astype(x.dtype),
+            preferred_element_type=jnp.float32,  # rounded logits tie, and the loss sees it
+        )
+        return logits + bias[None, None]
+
+
+class ClassHead(nn.Module):
+    """Dropout and one dense layer in float32; two classes make the next-sentence head."""
+
+    config: ModelConfig
+    classes: int
+    dropout: float
+
+    @nn.compact
+    def __call__(
+        self, pooled: Float[Array, "B S D"], *, deterministic: bool
+    ) -> Float[Array, "B S C"]:
+        pooled = Dropout(self.dropout, name="dropout")(pooled, deterministic=deterministic)
+        return dense(self.config, self.classes, dtype="float32", name="dense")(pooled)

@@ -1,0 +1,50 @@
+"""`python -m bert_jax.predict --model=DIR (--text=TEXT ... | --input=FILE|-) [--output=FILE]`.
+
+Writes one JSON object a line, to stdout or to a file that appears whole or not at all.
+"""
+
+import json
+from pathlib import Path
+
+from absl import flags
+
+from bert_jax import cli
+from bert_jax import workdir as wd
+from bert_jax.errors import InputError
+from bert_jax.tasks import saved_model
+from bert_jax.tasks.predict import Predictor
+from bert_jax.tasks.texts import read_texts
+
+
+def define_flags() -> None:
+    """The flags of this command."""
+    flags.DEFINE_string("model", None, "Workdir of a finetune or pretrain run.", required=True)
+    flags.DEFINE_multi_string("text", [], "A text; may be given several times.")
+    flags.DEFINE_string("input", "", "A file of texts (lines, .jsonl, .csv, .tsv), or - for stdin.")
+    flags.DEFINE_string("text_field", "text", "Field of a .jsonl, .csv or .tsv input.")
+    flags.DEFINE_string("output", "", "Where the JSON lines go instead of stdout.")
+    flags.DEFINE_bool("truncate", False, "Use the beginning of texts too long for the model.")
+
+
+def run() -> None:
+    """Predicts for the texts the flags name."""
+    given = flags.FLAGS
+    if bool(given.text) == bool(given.input):
+        raise InputError("give either --text (once or more) or --input=FILE.")
+    if given.output and not Path(given.output).absolute().parent.is_dir():
+        raise InputError(f"--output={given.output} is in a directory that does not exist: make it.")
+    if given.text:
+        texts = [(text, f"--text number {n}") for n, text in enumerate(given.text, 1)]
+    else:
+        texts = read_texts(given.input, text_field=given.text_field)
+    predictor = Predictor(saved_model.load(given.model), truncate=given.truncate)
+    lines = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in predictor(texts))
+    if given.output:
+        wd.write_text(Path(given.output), lines)
+    else:
+        print(lines, end="")
+
+
+if __name__ == "__main__":
+    define_flags()
+    cli.guard(run)

@@ -1,0 +1,63 @@
+"""A trained model as its workdir holds it: tokenizer, config and parameters of a checkpoint."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import PyTree
+
+from bert_jax import workdir as wd
+from bert_jax.config import ModelConfig, build
+from bert_jax.errors import InputError
+from bert_jax.text import tokenizer as tokenizers
+from bert_jax.text.tokenizer import Tokenizer
+from bert_jax.training.checkpoint import BEST_METRIC, Checkpoints, has_checkpoint
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """What `load` found; `step` is that of the checkpoint."""
+
+    task: str  # "pretrain" or "classify"
+    model: ModelConfig
+    tokenizer: Tokenizer
+    labels: tuple[str, ...]  # of a classifier, in the order of its logits
+    run: dict[str, Any]  # the record beside the arrays
+    step: int
+    directory: Path
+
+    def params(self, like: PyTree) -> PyTree:
+        """The parameters, checked against the shapes of `like`."""
+        with Checkpoints(self.directory) as checkpoints:
+            return checkpoints.restore_params(self.step, like)
+
+    def param_shapes(self) -> PyTree:
+        """Shape and dtype of every parameter."""
+        with Checkpoints(self.directory) as checkpoints:
+            return checkpoints.param_shapes(self.step)
+
+
+def load(directory: str | Path) -> SavedModel:
+    """Opens the best checkpoint of a fine-tuning, the newest of a pretraining."""
+    directory = Path(directory).absolute()
+    if not has_checkpoint(directory):
+        raise InputError(
+            f"{directory} holds no finished checkpoint: name the --workdir of a pretrain"
+            " or finetune run that has saved one."
+        )
+    with Checkpoints(directory, best_metric=BEST_METRIC) as checkpoints:
+        step = checkpoints.best()
+        run = checkpoints.read_run(step)
+    with tempfile.TemporaryDirectory() as folder:
+        wd.write_files(Path(folder), run["tokenizer"])
+        tokenizer = tokenizers.load(folder)
+    return SavedModel(
+        task=run["config"]["task"],
+        model=build(ModelConfig, run["config"]["model"], "config.model"),
+        tokenizer=tokenizer,
+        labels=tuple(run.get("labels", ())),
+        run=run,
+        step=step,
+        directory=directory,
+    )

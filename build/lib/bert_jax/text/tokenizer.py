@@ -1,0 +1,132 @@
+"""The one way to a tokenizer: train it on text, or load what somebody saved."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from bert_jax.config import TokenizerConfig
+from bert_jax.errors import InputError
+from bert_jax.text import files, sentence_piece, wordpiece
+from bert_jax.text.pieces import SETTINGS_FILE, Encoding, SpecialIds, Tokenizer
+
+__all__ = ["Encoding", "SpecialIds", "Tokenizer", "load", "train"]
+
+# The names under which tokenizer directories hold their vocabulary, best first.
+VOCABULARIES = (
+    wordpiece.VOCABULARY_FILE,
+    sentence_piece.MODEL_FILE,
+    "tokenizer.model",
+    "sentencepiece.bpe.model",
+)
+
+
+def train(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
+    """Trains the kind that `config` asks for. Raises InputError if the text does not do."""
+    if config.kind == "wordpiece":
+        return wordpiece.train(config, texts)
+    return sentence_piece.train(config, texts)
+
+
+def load(path: str | Path, config: TokenizerConfig | None = None) -> Tokenizer:
+    """The tokenizer of a directory, a vocab.txt or a SentencePiece .model.
+
+    A tokenizer_config.json in the same directory says how text becomes words; `config` may
+    say it where there is none, but not say otherwise. Without both, a vocabulary with
+    capital letters is cased, and words have at most 100 characters, as Hugging Face has it.
+    Raises InputError if the files do not make a tokenizer.
+    """
+    file = _vocabulary_file(Path(path))
+    values = _settings_values(file.parent / SETTINGS_FILE)
+    if file.suffix == ".model":
+        return _load_sentence_piece(file, values, config)
+    return _load_wordpiece(file, values, config)
+
+
+def _vocabulary_file(path: Path) -> Path:
+    if path.is_file():
+        return path
+    if path.is_dir():
+        for name in VOCABULARIES:
+            if (path / name).is_file():
+                return path / name
+        raise InputError(f"{path} is no tokenizer: it holds none of {', '.join(VOCABULARIES)}.")
+    raise InputError(f"{path} does not exist; name a tokenizer directory, vocab.txt or .model.")
+
+
+def _settings_values(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    text = "\n".join(line.text for line in files.lines(path))
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}:{error.lineno} is not JSON ({error.msg}); mend it.") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path} is not a JSON object; mend it, or take it away.")
+    return values
+
+
+def _load_wordpiece(
+    file: Path, values: dict[str, Any], config: TokenizerConfig | None
+) -> Tokenizer:
+    pieces = wordpiece.read_vocabulary(file)
+    said = wordpiece.read_settings(file.parent / SETTINGS_FILE, values)
+    if config is not None:
+        _agree(config, {"kind": "wordpiece"}, file)
+        told = {
+            name: said[name]
+            for name in ("lowercase", "chinese_words", "max_word_characters")
+            if name in said
+        }
+        _agree(config, told, file.parent / SETTINGS_FILE)
+        wanted = wordpiece.Settings.of(config)
+    else:
+        cased = any(
+            piece != piece.lower()
+            for piece in pieces
+            if not (piece.startswith(("[", "<")) and piece.endswith(("]", ">")))
+        )
+        wanted = wordpiece.Settings(
+            lowercase=not cased,
+            strip_accents=not cased,
+            chinese_characters=True,
+            chinese_words=False,
+            max_word_characters=100,
+        )
+    found = {**vars(wanted), **said}
+    found["strip_accents"] = said.get("strip_accents", found["lowercase"])
+    return wordpiece.WordPiece(pieces, wordpiece.Settings(**found), str(file))
+
+
+def _load_sentence_piece(
+    file: Path, values: dict[str, Any], config: TokenizerConfig | None
+) -> Tokenizer:
+    said = {
+        name: values[key]
+        for key, name in (
+            ("kind", "kind"),
+            ("do_lower_case", "lowercase"),
+            ("chinese_words", "chinese_words"),
+        )
+        if "kind" in values and values.get(key) not in (None, "")
+    }
+    if config is not None:
+        if config.kind == "wordpiece":
+            _agree(config, {"kind": said.get("kind", "unigram")}, file)
+        _agree(config, said, file.parent / SETTINGS_FILE)
+    settings = sentence_piece.Settings(
+        kind=str(said.get("kind", "")),
+        lowercase=said.get("lowercase"),
+        chinese_words=said.get("chinese_words"),
+    )
+    return sentence_piece.SentencePiece(file.read_bytes(), settings, str(file))
+
+
+def _agree(config: TokenizerConfig, said: dict[str, Any], path: Path) -> None:
+    """Raises InputError if `config` says otherwise than the file at `path`."""
+    other = [name for name in said if getattr(config, name) != said[name]]
+    if other:
+        asked = " and ".join(f"config.tokenizer.{n}={getattr(config, n)!r}" for n in other)
+        mend = " and ".join(repr(said[name]) for name in other)
+        raise InputError(f"{asked} does not go with {path}; set it to {mend}.")
