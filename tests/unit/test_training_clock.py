@@ -49,8 +49,12 @@ def test_an_activity_that_raises_is_booked():
     time = FakeTime(0.0)
     clock = Clock(0.0, now=time)
 
-    with pytest.raises(OSError, match="full"), clock.spend(SAVING):
-        time.now += 2
-        raise OSError("full")
+    def save():
+        with clock.spend(SAVING):
+            time.now += 2
+            raise OSError("full")
+
+    with pytest.raises(OSError, match="full"):
+        save()
     time.now += 1
     assert clock.spent() == {SAVING: 2, STARTING: 1}

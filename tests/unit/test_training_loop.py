@@ -43,7 +43,9 @@ STEPS = Limits(12)
 class Rig:
     """A training of at most 12 steps, whose saves are kept in memory."""
 
-    def __init__(self, workdir, *, max_skipped=3, rate_of=lambda state: 0.1, record=None, **clock):
+    def __init__(
+        self, workdir, *, max_skipped=3, rate_of=lambda state: 0.1, step=0, record=None, **clock
+    ):
         self.mesh = make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])
         optimizer = optax.trace(0.9)
         self.state = init_state(
@@ -53,7 +55,7 @@ class Rig:
         workdir.mkdir(exist_ok=True)
         self.workdir = workdir
         self.saved = {}
-        self.log = RunLog(workdir, step=0, total_steps=12, title="rig")
+        self.log = RunLog(workdir, step=step, total_steps=12, title="rig")
         self.report = Report(
             self.log,
             Clock(0.0, **clock) if clock else Clock(0.0),
@@ -154,10 +156,7 @@ def test_a_sigterm_saves_between_two_log_points_and_leaves_no_point(tmp_path):
     assert not is_over
     assert [point["step"] for point in rig.points()] == [3]
     # Gone on with, the second window is logged as if nothing had been.
-    again = Rig(tmp_path / "stopped", record=record)
-    again.log = again.report._log = RunLog(
-        tmp_path / "stopped", step=5, total_steps=12, title="rig"
-    )
+    again = Rig(tmp_path / "stopped", step=5, record=record)
     again.state = again.state._replace(
         step=jnp.asarray(host.step), params=host.params, optimizer=host.optimizer
     )
