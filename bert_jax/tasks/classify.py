@@ -31,6 +31,7 @@ from bert_jax.training.loop import TOKENS, At, train
 from bert_jax.training.losses import accuracy, cross_entropy
 from bert_jax.training.metrics import Mean
 from bert_jax.training.optimizer import make_optimizer
+from bert_jax.training.schedules import make_schedule
 from bert_jax.training.sharding import batch_placer, check_batch, make_mesh
 from bert_jax.training.state import TrainState, init_state
 from bert_jax.training.step import Objective, make_train_step
@@ -189,9 +190,8 @@ def _finetune(
                 return validations.is_over()
 
             if first < total_steps and not validations.is_over():
-                optimizer, schedule = make_optimizer(
-                    config.optimizer, total_steps=total_steps, frozen=_frozen(config)
-                )
+                optimizer = make_optimizer(config.optimizer, frozen=_frozen(config))
+                schedule = make_schedule(config.optimizer, total_steps=total_steps)
                 state = init_state(
                     classifier.init_params, optimizer, seed=config.seed, prng=config.prng, mesh=mesh
                 )

@@ -29,6 +29,7 @@ from bert_jax.training.loop import TOKENS, At, evaluate, train
 from bert_jax.training.losses import accuracy, cross_entropy
 from bert_jax.training.metrics import Mean
 from bert_jax.training.optimizer import make_optimizer
+from bert_jax.training.schedules import make_schedule
 from bert_jax.training.sharding import batch_placer, check_batch, make_mesh, replicated
 from bert_jax.training.state import TrainState, init_state
 from bert_jax.training.step import Objective, make_eval_step, make_train_step
@@ -165,7 +166,8 @@ def _train(
     start: int,
 ) -> None:
     """Trains from the checkpoint of step `start`, or where that is 0 from nothing."""
-    optimizer, schedule = make_optimizer(config.optimizer, total_steps=config.steps)
+    optimizer = make_optimizer(config.optimizer)
+    schedule = make_schedule(config.optimizer, total_steps=config.steps)
     objective = make_objective(PretrainModel(config.model))
     place = batch_placer(mesh)
     state = init_state(

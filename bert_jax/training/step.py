@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, PyTree
 
 from bert_jax.training.metrics import Mean
+from bert_jax.training.schedules import Schedule
 from bert_jax.training.sharding import batch_sharding, tree_shardings
 from bert_jax.training.state import TrainState
 
@@ -30,7 +31,7 @@ class Objective(NamedTuple):
 def make_train_step(
     objective: Objective,
     optimizer: optax.GradientTransformation,
-    schedule: optax.Schedule,
+    schedule: Schedule,
     *,
     mesh: Mesh,
     microbatches: int = 1,
@@ -53,10 +54,12 @@ def make_train_step(
             parts = _split(batch, microbatches, mesh)
             grads, means = _accumulate(gradient, state.params, parts, key, weights)
         updates, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
+        rate = schedule(state.step)
+        updates = jax.tree.map(lambda update: -rate * update, updates)
         params = optax.apply_updates(state.params, updates)
         one = jnp.ones(())
         means["gradient_norm"] = Mean(optax.tree.norm(grads), one)
-        means["learning_rate"] = Mean(schedule(state.step), one)
+        means["learning_rate"] = Mean(rate, one)
         # Pinned, so that the next step finds its inputs where this compilation had them.
         params, optimizer_state = jax.lax.with_sharding_constraint(
             (params, optimizer_state), tree_shardings((params, optimizer_state), mesh)

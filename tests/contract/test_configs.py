@@ -16,6 +16,7 @@ from bert_jax.model.bert import ClassifyModel, PretrainModel
 from bert_jax.tasks import classify, pretrain
 from bert_jax.tasks.classifier import Classifier
 from bert_jax.training.optimizer import make_optimizer
+from bert_jax.training.schedules import make_schedule
 from bert_jax.training.sharding import batch_placer, make_mesh
 from bert_jax.training.state import TrainState, init_state
 from bert_jax.training.step import make_train_step
@@ -115,7 +116,8 @@ def test_an_unknown_variant_is_refused(name):
 def trace_pretraining(config):
     vocab_size = config.model.vocab_size or BERT_VOCABULARY
     model = dataclasses.replace(config.model, vocab_size=vocab_size)
-    optimizer, schedule = make_optimizer(config.optimizer, total_steps=config.steps)
+    optimizer = make_optimizer(config.optimizer)
+    schedule = make_schedule(config.optimizer, total_steps=config.steps)
     batch = pretrain_batch(
         config.batch_size, model.positions, config.masking.max_predictions, vocab_size
     )
@@ -148,7 +150,8 @@ def test_a_fine_tuning_step_traces(name, variant):
     config = load(name, variant)
     model = dataclasses.replace(config.model, vocab_size=BERT_VOCABULARY)
     classifier = Classifier(model, 2)
-    optimizer, schedule = make_optimizer(config.optimizer, total_steps=100)
+    optimizer = make_optimizer(config.optimizer)
+    schedule = make_schedule(config.optimizer, total_steps=100)
     after, metrics = trace(
         classifier.init_params,
         optimizer,
@@ -205,7 +208,8 @@ def test_a_pretraining_step_compiles_once(microbatches, caplog):
     config = load("pretrain_base", "tiny")
     model = dataclasses.replace(config.model, vocab_size=64)
     mesh = make_mesh(config.mesh)
-    optimizer, schedule = make_optimizer(config.optimizer, total_steps=3)
+    optimizer = make_optimizer(config.optimizer)
+    schedule = make_schedule(config.optimizer, total_steps=3)
     compiled = compilations(
         caplog,
         lambda key: pretrain.init_params(model, key),
@@ -223,7 +227,8 @@ def test_a_fine_tuning_step_compiles_once(caplog):
     config = load("finetune_sentiment", "tiny")
     model = dataclasses.replace(config.model, vocab_size=64)
     mesh = make_mesh(config.mesh)
-    optimizer, schedule = make_optimizer(config.optimizer, total_steps=3)
+    optimizer = make_optimizer(config.optimizer)
+    schedule = make_schedule(config.optimizer, total_steps=3)
     classifier = Classifier(model, 2)
     compiled = compilations(
         caplog,

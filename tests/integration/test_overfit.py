@@ -16,6 +16,7 @@ from bert_jax.tasks.classifier import Classifier
 from bert_jax.text import tokenizer as tokenizers
 from bert_jax.training.metrics import divide
 from bert_jax.training.optimizer import make_optimizer
+from bert_jax.training.schedules import make_schedule
 from bert_jax.training.sharding import batch_placer, make_mesh
 from bert_jax.training.state import init_state
 from bert_jax.training.step import make_train_step
@@ -29,7 +30,8 @@ def without_dropout(model: ModelConfig, vocab_size: int) -> ModelConfig:
 
 def learn_by_heart(init_params, objective, batch, mesh, steps):
     """The metrics of the first and of the last of `steps` updates on the one batch."""
-    optimizer, schedule = make_optimizer(OPTIMIZER, total_steps=steps)
+    optimizer = make_optimizer(OPTIMIZER)
+    schedule = make_schedule(OPTIMIZER, total_steps=steps)
     state = init_state(init_params, optimizer, seed=0, prng="threefry2x32", mesh=mesh)
     step = make_train_step(objective, optimizer, schedule, mesh=mesh)
     measured = []
