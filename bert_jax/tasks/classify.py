@@ -38,7 +38,7 @@ from bert_jax.training.report import Report, StepCost
 from bert_jax.training.schedules import make_schedule
 from bert_jax.training.sharding import batch_placer, check_batch, make_mesh
 from bert_jax.training.state import TrainState, init_state
-from bert_jax.training.step import Objective, make_train_step
+from bert_jax.training.step import Objective, by_step, make_train_step
 
 VALIDATION = "validation"
 # Metric to what the progress bar calls it.
@@ -217,7 +217,7 @@ class _Tuning:
             checkpoints.save(state, record, metrics=validations.best_metric(step))
 
         optimizer = make_optimizer(config.optimizer, frozen=_frozen(config))
-        schedule = make_schedule(config.optimizer, total_steps=self._total_steps)
+        rate_of = by_step(make_schedule(config.optimizer, total_steps=self._total_steps))
         state = init_state(
             self._classifier.init_params, optimizer, seed=config.seed, prng=config.prng, mesh=mesh
         )
@@ -231,7 +231,7 @@ class _Tuning:
         with Interruption() as interruption:
             train(
                 state,
-                make_train_step(objective, optimizer, lambda s: schedule(s.step), mesh=mesh),
+                make_train_step(objective, optimizer, rate_of, mesh=mesh),
                 map(batch_placer(mesh), batches),
                 limits=Limits(self._total_steps),
                 log_every=config.log_every,

@@ -1,5 +1,6 @@
-"""Adam and AdamW as optax chains, decay and freezing chosen by parameter path."""
+"""Adam, AdamW and LAMB as optax chains, decay and freezing chosen by parameter path."""
 
+import functools
 import re
 from typing import Any, NamedTuple
 
@@ -10,8 +11,6 @@ from jaxtyping import PyTree
 
 from bert_jax.config import OptimizerConfig
 from bert_jax.training.paths import map_paths
-
-NOT_DECAYED = r"(bias|scale)$"  # the original's exclude list: LayerNorm, layer_norm, bias
 
 
 class AdamState(NamedTuple):
@@ -43,17 +42,26 @@ def scale_by_uncorrected_adam(b1: float, b2: float, epsilon: float) -> optax.Gra
 
 
 def make_optimizer(config: OptimizerConfig, *, frozen: str = "") -> optax.GradientTransformation:
-    """Clipping, Adam, decoupled decay, schedule; and the schedule by itself, for the log.
+    """Clipping, Adam, decoupled decay and, of LAMB, the trust ratio.
 
-    Parameters whose path matches the regex `frozen` get no update and no Adam state,
+    The updates are what the caller subtracts times the learning rate. The rate is not in
+    here, so that nothing but the caller's schedule says how far the run is.
+
+    Parameters whose path matches the regex `frozen` get an update of 0 and no Adam state,
     and do not count towards the clipped norm.
     """
     adam = optax.scale_by_adam if config.bias_correction else scale_by_uncorrected_adam
     parts = [adam(config.b1, config.b2, config.epsilon)]
     if config.clip_norm:
         parts.insert(0, optax.clip_by_global_norm(config.clip_norm))
+    decayed = functools.partial(_decayed, config.not_decayed)
     if config.weight_decay:
-        parts.append(optax.add_decayed_weights(config.weight_decay, mask=_is_decayed))
+        parts.append(optax.add_decayed_weights(config.weight_decay, mask=decayed))
+    if config.name == "lamb":
+        # |parameter| / |update| of each tensor, and 1 where either is 0. What is not decayed
+        # has no ratio either, as in ALBERT's LAMBOptimizer (google-research/albert,
+        # lamb_optimizer.py). The paper is arXiv:1904.00962.
+        parts.append(optax.masked(optax.scale_by_trust_ratio(), decayed))
     optimizer = optax.chain(*parts)
     if frozen:
         optimizer = optax.multi_transform(
@@ -65,5 +73,6 @@ def make_optimizer(config: OptimizerConfig, *, frozen: str = "") -> optax.Gradie
     return optimizer
 
 
-def _is_decayed(params: PyTree) -> PyTree:
-    return map_paths(lambda path, _: not re.search(NOT_DECAYED, path), params)
+def _decayed(not_decayed: str, params: PyTree) -> PyTree:
+    # The empty regex would match every path.
+    return map_paths(lambda path, _: not (not_decayed and re.search(not_decayed, path)), params)

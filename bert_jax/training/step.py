@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, PyTree
 
 from bert_jax.training.metrics import SKIPPED, Mean
+from bert_jax.training.schedules import Schedule
 from bert_jax.training.sharding import batch_sharding, tree_shardings
 from bert_jax.training.state import TrainState
 
@@ -25,6 +26,11 @@ class Objective(NamedTuple):
     weights: Callable[[PyTree], dict[str, Float[Array, ""]]]  # batch -> {loss: weight}
     # (params, batch, key or None to switch dropout off) -> (losses, other metrics)
     losses: Callable[[PyTree, PyTree, Any], tuple[dict[str, Mean], dict[str, Mean]]]
+
+
+def by_step(schedule: Schedule) -> Callable[[TrainState], Float[Array, ""]]:
+    """The learning rate of a state whose schedule goes by the batches read."""
+    return lambda state: schedule(state.step)
 
 
 def make_train_step(

@@ -16,9 +16,10 @@ from bert_jax.model.bert import ClassifyModel, PretrainModel
 from bert_jax.tasks import classify, pretrain
 from bert_jax.tasks.classifier import Classifier
 from bert_jax.training.optimizer import make_optimizer
+from bert_jax.training.schedules import make_schedule
 from bert_jax.training.sharding import batch_placer, make_mesh
 from bert_jax.training.state import TrainState, init_state
-from bert_jax.training.step import make_train_step
+from bert_jax.training.step import by_step, make_train_step
 
 NAMES = sorted(module.name for module in pkgutil.iter_modules(configs.__path__))
 STAGES = {"prepare": PrepareConfig, "pretrain": PretrainConfig, "finetune": FinetuneConfig}
@@ -67,7 +68,7 @@ def shapes(tree):
     return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
 
 
-def trace(init_params, optimizer, schedule, objective, batch, **options):
+def trace(init_params, optimizer, rate_of, objective, batch, **options):
     """The state before and what one whole step makes of it, in shapes alone."""
     mesh = make_mesh(MeshConfig(data=-1, fsdp=1, tensor=1))
 
@@ -76,7 +77,7 @@ def trace(init_params, optimizer, schedule, objective, batch, **options):
         return TrainState(jax.numpy.int32(0), params, optimizer.init(params), key)
 
     state = jax.eval_shape(init, jax.random.key(0))
-    step = make_train_step(objective, optimizer, schedule, mesh=mesh, **options)
+    step = make_train_step(objective, optimizer, rate_of, mesh=mesh, **options)
     after, metrics = jax.eval_shape(step, state, batch)
     assert shapes(after) == shapes(state)
     assert all(leaf.shape == () for leaf in jax.tree.leaves(metrics))
@@ -116,13 +117,14 @@ def trace_pretraining(config):
     vocab_size = config.model.vocab_size or BERT_VOCABULARY
     model = dataclasses.replace(config.model, vocab_size=vocab_size)
     optimizer = make_optimizer(config.optimizer)
+    rate_of = by_step(make_schedule(config.optimizer, total_steps=config.steps))
     batch = pretrain_batch(
         config.batch_size, model.positions, config.masking.max_predictions, vocab_size
     )
     return trace(
         lambda key: pretrain.init_params(model, key),
         optimizer,
-        schedule,
+        rate_of,
         pretrain.make_objective(PretrainModel(model)),
         batch,
         microbatches=config.microbatches,
@@ -138,7 +140,7 @@ def test_a_pretraining_step_traces(name, variant):
     assert table.shape == (BERT_VOCABULARY, config.model.width)
     assert set(metrics) == {
         *("mlm_loss", "next_loss", "mlm_accuracy", "next_accuracy", "tokens"),
-        *("gradient_norm", "learning_rate"),
+        *("loss", "skipped", "gradient_norm", "learning_rate"),
     }
 
 
@@ -149,15 +151,18 @@ def test_a_fine_tuning_step_traces(name, variant):
     model = dataclasses.replace(config.model, vocab_size=BERT_VOCABULARY)
     classifier = Classifier(model, 2)
     optimizer = make_optimizer(config.optimizer)
+    rate_of = by_step(make_schedule(config.optimizer, total_steps=100))
     after, metrics = trace(
         classifier.init_params,
         optimizer,
-        schedule,
+        rate_of,
         classify.make_objective(classifier.model),
         classify_batch(config.batch_size, config.max_length, BERT_VOCABULARY),
     )
     assert after.params["classifier"]["dense"]["kernel"].shape == (model.width, 2)
-    assert set(metrics) == {"loss", "accuracy", "tokens", "gradient_norm", "learning_rate"}
+    assert set(metrics) == {
+        *("loss", "accuracy", "tokens", "skipped", "gradient_norm", "learning_rate"),
+    }
 
 
 @pytest.mark.parametrize("language", ["zh", "en"])
@@ -185,13 +190,13 @@ def test_fine_tuning_defaults():
     assert (config.optimizer.learning_rate, config.batch_size, config.epochs) == (2e-5, 32, 3)
 
 
-def compilations(caplog, init_params, optimizer, schedule, objective, batches, mesh, **options):
+def compilations(caplog, init_params, optimizer, rate_of, objective, batches, mesh, **options):
     """How often XLA compiles the step while it goes through the batches.
 
     Not `_cache_size()`: that also counts calls that found the executable by another way.
     """
     state = init_state(init_params, optimizer, seed=0, prng="threefry2x32", mesh=mesh)
-    step = make_train_step(objective, optimizer, schedule, mesh=mesh, **options)
+    step = make_train_step(objective, optimizer, rate_of, mesh=mesh, **options)
     with jax.log_compiles():
         for batch in map(batch_placer(mesh), batches):
             state, _ = step(state, batch)
@@ -206,11 +211,12 @@ def test_a_pretraining_step_compiles_once(microbatches, caplog):
     model = dataclasses.replace(config.model, vocab_size=64)
     mesh = make_mesh(config.mesh)
     optimizer = make_optimizer(config.optimizer)
+    rate_of = by_step(make_schedule(config.optimizer, total_steps=3))
     compiled = compilations(
         caplog,
         lambda key: pretrain.init_params(model, key),
         optimizer,
-        schedule,
+        rate_of,
         pretrain.make_objective(PretrainModel(model)),
         [pretrain_batch(16, 16, 4, 64, seed) for seed in range(3)],
         mesh,
@@ -224,12 +230,13 @@ def test_a_fine_tuning_step_compiles_once(caplog):
     model = dataclasses.replace(config.model, vocab_size=64)
     mesh = make_mesh(config.mesh)
     optimizer = make_optimizer(config.optimizer)
+    rate_of = by_step(make_schedule(config.optimizer, total_steps=3))
     classifier = Classifier(model, 2)
     compiled = compilations(
         caplog,
         classifier.init_params,
         optimizer,
-        schedule,
+        rate_of,
         classify.make_objective(ClassifyModel(model, 2)),
         [classify_batch(16, 16, 64, seed) for seed in range(3)],
         mesh,

@@ -19,7 +19,7 @@ from bert_jax.training.optimizer import make_optimizer
 from bert_jax.training.schedules import make_schedule
 from bert_jax.training.sharding import batch_placer, make_mesh
 from bert_jax.training.state import init_state
-from bert_jax.training.step import make_train_step
+from bert_jax.training.step import by_step, make_train_step
 
 OPTIMIZER = optimizer_config(learning_rate=5e-3, weight_decay=0.01)
 
@@ -31,9 +31,9 @@ def without_dropout(model: ModelConfig, vocab_size: int) -> ModelConfig:
 def learn_by_heart(init_params, objective, batch, mesh, steps):
     """The metrics of the first and of the last of `steps` updates on the one batch."""
     optimizer = make_optimizer(OPTIMIZER)
-    schedule = make_schedule(OPTIMIZER, total_steps=steps)
+    rate_of = by_step(make_schedule(OPTIMIZER, total_steps=steps))
     state = init_state(init_params, optimizer, seed=0, prng="threefry2x32", mesh=mesh)
-    step = make_train_step(objective, optimizer, lambda s: schedule(s.step), mesh=mesh)
+    step = make_train_step(objective, optimizer, rate_of, mesh=mesh)
     measured = []
     for placed in map(batch_placer(mesh), itertools.repeat(batch, steps)):
         state, means = step(state, placed)

@@ -44,7 +44,14 @@ class Rig:
     """A training of at most 12 steps, whose saves are kept in memory."""
 
     def __init__(
-        self, workdir, *, max_skipped=3, rate_of=lambda state: 0.1, step=0, record=None, **clock
+        self,
+        workdir,
+        *,
+        max_skipped=3,
+        rate_of=lambda state: jnp.asarray(0.1),
+        step=0,
+        record=None,
+        **clock,
     ):
         self.mesh = make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])
         optimizer = optax.trace(0.9)
@@ -128,7 +135,10 @@ def test_a_gradient_that_is_not_finite_is_skipped_too(tmp_path):
 
     rig = Rig(tmp_path)
     rig.step = make_train_step(
-        Objective(OBJECTIVE.weights, infinite_slope), optax.trace(0.9), lambda s: 0.1, mesh=rig.mesh
+        Objective(OBJECTIVE.weights, infinite_slope),
+        optax.trace(0.9),
+        lambda s: jnp.asarray(0.1),
+        mesh=rig.mesh,
     )
     # The third bad step is looked at once the fourth has been dispatched.
     with pytest.raises(InputError, match=r"the updates of 4 steps in a row were skipped"):

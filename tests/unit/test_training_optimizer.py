@@ -1,4 +1,6 @@
-"""Adam and AdamW against published numbers and by what moves."""
+"""Adam, AdamW and LAMB against published numbers and by what moves."""
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +9,9 @@ import optax
 import pytest
 from small import optimizer_config
 
+from bert_jax.config import MeshConfig
 from bert_jax.training.optimizer import AdamState, make_optimizer
+from bert_jax.training.sharding import make_mesh, tree_shardings
 
 
 def config_of(**changes):
@@ -55,9 +59,15 @@ def by_path(tree):
     }
 
 
+def descend(optimizer, rate, grads, state, params):
+    """What is added to the parameters, and the state after it."""
+    updates, state = optimizer.update(grads, state, params)
+    return jax.tree.map(lambda update: -rate * update, updates), state
+
+
 def one_update(config, params, grads, **options):
-    optimizer, _ = make_optimizer(config, total_steps=10, **options)
-    updates, state = optimizer.update(grads, optimizer.init(params), params)
+    optimizer = make_optimizer(config, **options)
+    updates, state = descend(optimizer, config.learning_rate, grads, optimizer.init(params), params)
     return by_path(updates), state
 
 
@@ -66,6 +76,31 @@ def adam_states(state):
     kinds = (AdamState, optax.ScaleByAdamState)
     leaves = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, kinds))
     return [node for node in leaves if isinstance(node, kinds)]
+
+
+def trajectory_of(config, steps):
+    """The parameters after each of the steps, on the problem of the published tests.
+
+    It is that of google-research/bert optimization_test.py and Hugging Face
+    test_optimization.py. In float64: 1 - 0.999 alone is off by 1e-5 of itself in float32.
+    """
+    target = np.array([0.4, 0.2, -0.5])
+    params = {"w": jnp.asarray([0.1, -0.2, -0.1])}
+    assert params["w"].dtype == jnp.float64
+    optimizer = make_optimizer(config)
+    gradient = jax.grad(lambda params: jnp.mean((target - params["w"]) ** 2))
+
+    @jax.jit
+    def step(params, state):
+        updates, state = descend(optimizer, config.learning_rate, gradient(params), state, params)
+        return optax.apply_updates(params, updates), state
+
+    state = optimizer.init(params)
+    passed = [params["w"]]
+    for _ in range(steps):
+        params, state = step(params, state)
+        passed.append(params["w"])
+    return passed
 
 
 @pytest.mark.parametrize(
@@ -91,26 +126,11 @@ def adam_states(state):
 )
 @jax.enable_x64(True)
 def test_adam_trajectory(bias_correction, trajectory):
-    # The problem of google-research/bert optimization_test.py and Hugging Face
-    # test_optimization.py, with the original's epsilon of 1e-6; six decimals of what
-    # AdamWeightDecayOptimizer and torch.optim.AdamW make of it.
-    # In float64: 1 - 0.999 alone is off by 1e-5 of itself in float32.
-    target = np.array([0.4, 0.2, -0.5])
-    params = {"w": jnp.asarray([0.1, -0.2, -0.1])}
-    assert params["w"].dtype == jnp.float64
-    optimizer, _ = make_optimizer(config_of(bias_correction=bias_correction), total_steps=1000)
-    gradient = jax.grad(lambda params: jnp.mean((target - params["w"]) ** 2))
-
-    @jax.jit
-    def step(params, state):
-        updates, state = optimizer.update(gradient(params), state, params)
-        return optax.apply_updates(params, updates), state
-
-    state = optimizer.init(params)
-    for number in range(1, 101):
-        params, state = step(params, state)
-        if number in trajectory:
-            np.testing.assert_allclose(params["w"], trajectory[number], rtol=0, atol=6e-7)
+    # With the original's epsilon of 1e-6; six decimals of what AdamWeightDecayOptimizer
+    # and torch.optim.AdamW make of it.
+    passed = trajectory_of(config_of(bias_correction=bias_correction), 100)
+    for number, expected in trajectory.items():
+        np.testing.assert_allclose(passed[number], expected, rtol=0, atol=6e-7)
 
 
 @pytest.mark.parametrize(
@@ -189,17 +209,109 @@ def test_frozen_gradients_do_not_count_towards_the_clipped_norm():
     np.testing.assert_allclose(adam_states(state)[0].mean["trained"], [0.05], rtol=1e-6)
 
 
-def test_the_schedule_drives_the_updates():
-    config = config_of(schedule="linear", warmup_fraction=0.2, learning_rate=1.0)
-    optimizer, schedule = make_optimizer(config, total_steps=10)
-    params = {"kernel": jnp.zeros(1)}
-    state = optimizer.init(params)
-    sizes = []
-    for _ in range(11):
-        updates, state = optimizer.update({"kernel": jnp.ones(1)}, state, params)
-        sizes.append(float(-updates["kernel"][0]))
-    # A constant gradient makes corrected Adam move by the rate itself.
-    expected = [0, 0.5, 1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125, 0]
-    np.testing.assert_allclose(sizes, expected, rtol=1e-4, atol=1e-6)
-    rates = [float(schedule(jnp.asarray(step))) for step in range(11)]
-    np.testing.assert_allclose(rates, expected, rtol=1e-6)
+def lamb_of(**changes):
+    """LAMB without bias correction, at a rate of 0.1 and with decay, as in ALBERT's test."""
+    original = dict(name="lamb", learning_rate=0.1, weight_decay=0.01, bias_correction=False)
+    return config_of(**(original | changes))
+
+
+@jax.enable_x64(True)
+def test_lamb_trajectory():
+    # google-research/albert, lamb_optimizer.py, on the same problem: nine decimals of it.
+    passed = trajectory_of(lamb_of(not_decayed=""), 2)
+    for number, expected in {
+        1: [0.114137289, -0.185848734, -0.114137848],
+        2: [0.128341435, -0.171627753, -0.128348799],
+    }.items():
+        np.testing.assert_allclose(passed[number], expected, rtol=0, atol=6e-10)
+
+
+@pytest.mark.parametrize("bias_correction", [False, True])
+def test_lamb_moves_each_tensor_by_the_rate_times_its_own_norm(bias_correction):
+    params, grads = params_of(0), params_of(1)
+    moved, _ = one_update(lamb_of(bias_correction=bias_correction), params, grads)
+    straight, _ = one_update(lamb_of(name="adam", bias_correction=bias_correction), params, grads)
+    for path, value in by_path(params).items():
+        if path in DECAYED:
+            assert np.linalg.norm(moved[path]) == pytest.approx(0.1 * np.linalg.norm(value), 1e-5)
+            # In the direction of AdamW.
+            ratio = np.linalg.norm(moved[path]) / np.linalg.norm(straight[path])
+            np.testing.assert_allclose(moved[path], ratio * straight[path], rtol=1e-5)
+        else:
+            np.testing.assert_allclose(moved[path], straight[path], rtol=1e-6, err_msg=path)
+
+
+def test_where_a_norm_is_0_lamb_is_adam():
+    params = {"empty": jnp.zeros((2, 2)), "idle": jnp.ones((2, 2))}
+    grads = {"empty": jnp.ones((2, 2)), "idle": jnp.zeros((2, 2))}
+    config = lamb_of(weight_decay=0.0, learning_rate=1.0, epsilon=1e-12)
+    updates, _ = one_update(config, params, grads)
+    # The first update of uncorrected Adam.
+    np.testing.assert_allclose(updates["empty"], np.full((2, 2), -3.1623), rtol=0, atol=5e-5)
+    np.testing.assert_array_equal(updates["idle"], np.zeros((2, 2)))
+
+
+@pytest.mark.parametrize(
+    ("not_decayed", "wanted"),
+    [
+        (r"(bias|scale)$", DECAYED),
+        (r"^encoder/layer_0/|norm|bias", DECAYED - {"encoder/layer_0/attention/query/kernel"}),
+        ("", set(by_path(params_of()))),
+    ],
+)
+@pytest.mark.parametrize("name", ["adam", "lamb"])
+def test_the_regex_says_what_is_decayed_and_has_a_trust_ratio(name, not_decayed, wanted):
+    params, grads = params_of(0), params_of(1)
+    updates, _ = one_update(lamb_of(name=name, not_decayed=not_decayed), params, grads)
+    bare, _ = one_update(config_of(learning_rate=0.1, bias_correction=False), params, grads)
+    changed = {path for path in updates if not np.allclose(updates[path], bare[path], rtol=1e-6)}
+    assert changed == wanted
+
+
+def test_lamb_leaves_frozen_parameters_to_the_bit():
+    frozen = r"^encoder/(embeddings|layer_0)/"
+    params, grads = params_of(0), params_of(1)
+    updates, state = one_update(lamb_of(), params, grads, frozen=frozen)
+    after = by_path(optax.apply_updates(params, nested_like(params, updates)))
+    trained = {path for path in updates if path.startswith(("encoder/layer_1", "mlm"))}
+    for path, value in by_path(params).items():
+        assert (after[path].tobytes() == value.tobytes()) == (path not in trained), path
+    (adam,) = adam_states(state)
+    assert set(by_path(adam.mean)) == set(by_path(adam.square)) == trained
+
+
+def nested_like(tree, leaves):
+    return jax.tree.unflatten(jax.tree.structure(tree), list(leaves.values()))
+
+
+def test_lamb_on_eight_devices_is_lamb_on_one():
+    # Norms are those of whole tensors, wherever their parts lie. Big, for the mesh to divide.
+    rng = np.random.default_rng(0)
+    shapes = {
+        "encoder/embeddings/token": (64, 16),
+        "encoder/layer_0/attention/query/kernel": (16, 4, 8),
+        "encoder/layer_0/feed_forward/output/kernel": (32, 16),
+        "encoder/layer_0/attention_norm/scale": (16,),
+    }
+    params, grads = (
+        {path: jnp.asarray(rng.normal(size=shape), jnp.float32) for path, shape in shapes.items()}
+        for _ in range(2)
+    )
+    optimizer = make_optimizer(lamb_of())
+
+    @jax.jit
+    def two_updates(params, grads):
+        state = optimizer.init(params)
+        for _ in range(2):
+            updates, state = descend(optimizer, 0.1, grads, state, params)
+            params = optax.apply_updates(params, updates)
+        return params
+
+    mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+    place = functools.partial(jax.device_put, device=tree_shardings(params, mesh))
+    spread = place(params)
+    parts = spread["encoder/layer_0/attention/query/kernel"].addressable_shards
+    assert {part.data.shape for part in parts} == {(8, 2, 8)}
+    ours, alone = two_updates(spread, place(grads)), two_updates(params, grads)
+    for path in shapes:
+        np.testing.assert_allclose(ours[path], alone[path], rtol=1e-6, atol=1e-7, err_msg=path)

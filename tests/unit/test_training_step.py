@@ -9,17 +9,19 @@ import numpy as np
 import optax
 import pytest
 from jax.sharding import PartitionSpec
-from small import model_config
+from small import model_config, optimizer_config
 
 from bert_jax.arrays import PretrainBatch, Tokens
 from bert_jax.config import MeshConfig
 from bert_jax.errors import InputError
 from bert_jax.model.bert import PretrainModel
 from bert_jax.tasks.pretrain import init_params, make_objective
-from bert_jax.training.metrics import divide
+from bert_jax.training.metrics import Mean, divide
+from bert_jax.training.optimizer import make_optimizer
+from bert_jax.training.schedules import make_schedule
 from bert_jax.training.sharding import batch_placer, check_batch, make_mesh, tree_shardings
 from bert_jax.training.state import init_state
-from bert_jax.training.step import make_eval_step, make_train_step
+from bert_jax.training.step import Objective, make_eval_step, make_train_step
 
 MODEL = model_config(
     vocab_size=40,
@@ -73,7 +75,7 @@ def fresh_state(model, optimizer, mesh):
 def take_step(mesh_name="1", microbatches=1, model=MODEL):
     """(metrics, gradients by path): a step of plain SGD at rate 1 moves by the gradient."""
     mesh = mesh_of(mesh_name)
-    optimizer = optax.sgd(1.0)
+    optimizer = optax.identity()
     state = fresh_state(model, optimizer, mesh)
     before = jax.device_get(state.params)
     step = make_train_step(
@@ -109,7 +111,7 @@ def test_the_gradient_is_that_of_the_mean_loss():
     metrics, gradients = take_step()
     batch = jax.tree.map(jnp.asarray, make_batch())
     mesh = mesh_of("1")
-    params = fresh_state(MODEL, optax.sgd(1.0), mesh).params
+    params = fresh_state(MODEL, optax.identity(), mesh).params
 
     def mean_loss(params):
         mlm, following = PretrainModel(MODEL).apply(
@@ -178,9 +180,10 @@ def test_an_axis_that_does_not_divide_is_left_out():
 
 def test_dropout_differs_from_step_to_step_and_is_off_in_evaluation():
     mesh = mesh_of("1")
-    optimizer = optax.sgd(0.0)  # nothing moves, so only the dropout can differ
+    optimizer = optax.identity()
     state = fresh_state(WITH_DROPOUT, optimizer, mesh)
     objective = make_objective(PretrainModel(WITH_DROPOUT))
+    # At a rate of 0 nothing moves, so only the dropout can differ.
     step = make_train_step(objective, optimizer, optax.constant_schedule(0.0), mesh=mesh)
     eval_step = make_eval_step(objective)
     batch = batch_placer(mesh)(make_batch())
@@ -226,3 +229,29 @@ def test_a_batch_must_divide_over_devices_and_microbatches():
         check_batch(mesh, 6)
     with pytest.raises(InputError, match=r"config\.batch_size=8 is not a multiple of 12"):
         check_batch(mesh, 8, 3)
+
+
+def test_a_parameter_moves_by_the_rate_of_its_step():
+    config = optimizer_config(
+        schedule="linear", warmup_fraction=0.2, learning_rate=1.0, epsilon=1e-12, clip_norm=0.0
+    )
+    # A loss that is its one parameter has a constant gradient, and corrected Adam then
+    # moves by the rate itself.
+    one = jnp.ones(())
+    objective = Objective(
+        lambda batch: {"loss": one},
+        lambda params, batch, key: ({"loss": Mean(params["kernel"].sum(), one)}, {}),
+    )
+    mesh, optimizer = mesh_of("1"), make_optimizer(config)
+    init = functools.partial(init_state, seed=0, prng="threefry2x32", mesh=mesh)
+    state = init(lambda key: {"kernel": jnp.zeros(1)}, optimizer)
+    step = make_train_step(objective, optimizer, make_schedule(config, total_steps=10), mesh=mesh)
+    moved, rates = [], []
+    for _ in range(11):
+        before = float(state.params["kernel"][0])
+        state, metrics = step(state, jnp.zeros((8, 1)))
+        moved.append(before - float(state.params["kernel"][0]))
+        rates.append(float(metrics["learning_rate"].total))
+    expected = [0, 0.5, 1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125, 0]
+    np.testing.assert_allclose(moved, expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(rates, expected, rtol=1e-6)
