@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
@@ -32,7 +34,7 @@ from bert_jax.training.losses import accuracy, cross_entropy
 from bert_jax.training.metrics import Mean
 from bert_jax.training.optimizer import make_optimizer
 from bert_jax.training.sharding import batch_placer, check_batch, make_mesh
-from bert_jax.training.state import TrainState, init_state
+from bert_jax.training.state import TrainState, init_state, state_shapes
 from bert_jax.training.step import Objective, make_train_step
 
 VALIDATION = "validation"
@@ -154,10 +156,10 @@ def run(config: Values, workdir: str | Path) -> dict[str, float]:
     mesh = make_mesh(config.mesh)
     check_batch(mesh, config.batch_size)
     data = Data.open(config, start.tokenizer)
-    directory = wd.open_workdir(workdir, config, is_begun=has_checkpoint(workdir))
-    start.tokenizer.save(directory / wd.TOKENIZER)
-    best = _finetune(config, start, data, mesh, directory)
-    plots.draw_curves(directory)
+    with wd.locked(workdir, is_first=jax.process_index() == 0) as directory:
+        wd.check_config(directory, config, is_begun=has_checkpoint(directory))
+        best = _finetune(config, start, data, mesh, directory)
+        plots.draw_curves(directory)
     return best
 
 
@@ -168,15 +170,27 @@ def _finetune(
     classifier = Classifier(config.model, len(data.labels))
     steps_per_epoch = -(-len(data.examples["train"]) // config.batch_size)
     total_steps = steps_per_epoch * config.epochs
-    record = {
-        "config": dataclasses.asdict(config),
-        "labels": data.labels,
-        "length": config.max_length,
-        "inputs": _inputs(data, start),
-        "tokenizer": wd.read_files(directory / wd.TOKENIZER),
-    }
-    with Checkpoints(directory, keep=1, best_metric=BEST_METRIC) as checkpoints:
-        first = _first_step(checkpoints, record)
+    optimizer, schedule = make_optimizer(
+        config.optimizer, total_steps=total_steps, frozen=_frozen(config)
+    )
+    inputs = _inputs(data, start)
+    # Two, so that there is one before the newest.
+    with Checkpoints(directory, keep=2, best_metric=BEST_METRIC) as checkpoints:
+        restored = checkpoints.restore_newest(
+            state_shapes(classifier.init_params, optimizer, prng=config.prng, mesh=mesh),
+            lambda _, run: _check_inputs(run, inputs, directory),
+        )
+        # Only now, so that a refused run has changed nothing.
+        wd.write_config(directory, config)
+        start.tokenizer.save(directory / wd.TOKENIZER)
+        record = {
+            "config": dataclasses.asdict(config),
+            "labels": data.labels,
+            "length": config.max_length,
+            "inputs": inputs,
+            "tokenizer": wd.read_files(directory / wd.TOKENIZER),
+        }
+        first = restored.step if restored else 0
         with RunLog(directory, step=first, total_steps=total_steps, title="finetune") as log:
             validations = Validations(config, read_metrics(directory))
 
@@ -189,16 +203,14 @@ def _finetune(
                 return validations.is_over()
 
             if first < total_steps and not validations.is_over():
-                optimizer, schedule = make_optimizer(
-                    config.optimizer, total_steps=total_steps, frozen=_frozen(config)
-                )
-                state = init_state(
-                    classifier.init_params, optimizer, seed=config.seed, prng=config.prng, mesh=mesh
-                )
+                if restored:
+                    state = restored.state
+                else:
+                    state = _first_state(config, start, classifier, optimizer, mesh)
                 objective = make_objective(classifier.model)
                 batches = _batches_from(data, config, start, first, steps_per_epoch)
                 train(
-                    _restored(state, checkpoints, first, start),
+                    state,
                     make_train_step(objective, optimizer, schedule, mesh=mesh),
                     map(batch_placer(mesh), batches),
                     total_steps=total_steps,
@@ -223,23 +235,26 @@ def _inputs(data: Data, start: Start) -> str:
     return hashlib.sha256(json.dumps([rows, begun], sort_keys=True).encode()).hexdigest()
 
 
-def _first_step(checkpoints: Checkpoints, record: dict[str, Any]) -> int:
-    """The step of the newest checkpoint, whose run must be this one; 0 without any."""
-    newest = checkpoints.latest()
-    if newest is None:
-        return 0
-    if checkpoints.read_run(newest)["inputs"] != record["inputs"]:
+def _check_inputs(run: dict[str, Any], inputs: str, directory: Path) -> None:
+    """Raises InputError where the record of a checkpoint is not of this run."""
+    if run["inputs"] != inputs:
         raise InputError(
-            f"{checkpoints.directory.parent} was begun with other rows or from another"
-            " config.init_from checkpoint: use a new --workdir, or delete this one."
+            f"{directory} was begun with other rows or from another config.init_from checkpoint:"
+            " use a new --workdir, or delete this one."
         )
-    return newest
 
 
-def _restored(state: TrainState, checkpoints: Checkpoints, step: int, start: Start) -> TrainState:
-    """The state of the checkpoint `step`; without one `state` with the pretrained encoder."""
-    if step:
-        return checkpoints.restore(step, state)
+def _first_state(
+    config: FinetuneConfig,
+    start: Start,
+    classifier: Classifier,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+) -> TrainState:
+    """A fresh state, with the pretrained encoder where there is one."""
+    state = init_state(
+        classifier.init_params, optimizer, seed=config.seed, prng=config.prng, mesh=mesh
+    )
     if start.pretrained is None:
         return state
     return state._replace(params=_load_encoder(start.pretrained, state.params))

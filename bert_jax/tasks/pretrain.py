@@ -30,7 +30,7 @@ from bert_jax.training.losses import accuracy, cross_entropy
 from bert_jax.training.metrics import Mean
 from bert_jax.training.optimizer import make_optimizer
 from bert_jax.training.sharding import batch_placer, check_batch, make_mesh, replicated
-from bert_jax.training.state import TrainState, init_state
+from bert_jax.training.state import TrainState, init_state, state_shapes
 from bert_jax.training.step import Objective, make_eval_step, make_train_step
 
 # Metric to what the progress bar calls it.
@@ -139,18 +139,30 @@ def run(config: Values, workdir: str | Path) -> dict[str, float]:
     )
     mesh = make_mesh(config.mesh)
     check_batch(mesh, config.batch_size, config.microbatches)
-    directory = wd.open_workdir(
-        workdir, config, is_begun=has_checkpoint(workdir), may_change=MAY_CHANGE
-    )
-    data.tokenizer.save(directory / wd.TOKENIZER)
+    with wd.locked(workdir, is_first=jax.process_index() == 0) as directory:
+        return _run(config, data, mesh, directory)
 
+
+def _run(config: PretrainConfig, data: Data, mesh: Mesh, directory: Path) -> dict[str, float]:
+    is_begun = has_checkpoint(directory)
+    wd.check_config(directory, config, is_begun=is_begun, may_change=MAY_CHANGE)
     with Checkpoints(directory, keep=config.keep) as checkpoints:
-        start = checkpoints.latest() or 0
-        if start:
-            _check_position(checkpoints.read_run(start)["position"], config, data, start)
+        restored = checkpoints.restore_newest(
+            state_shapes(
+                lambda key: init_params(config.model, key),
+                make_optimizer(config.optimizer, total_steps=config.steps)[0],
+                prng=config.prng,
+                mesh=mesh,
+            ),
+            lambda step, run: _check_position(run["position"], config, data, step),
+        )
+        # Only now, so that a refused run has changed nothing.
+        wd.write_config(directory, config)
+        data.tokenizer.save(directory / wd.TOKENIZER)
+        start = restored.step if restored else 0
         if start < config.steps:
             with RunLog(directory, step=start, total_steps=config.steps, title="pretrain") as log:
-                _train(config, data, mesh, checkpoints, log, start)
+                _train(config, data, mesh, checkpoints, log, restored and restored.state)
     plots.draw_curves(directory)
     points = read_metrics(directory)
     return next((p for p in reversed(points) if p["split"] == dataset.HELDOUT), points[-1])
@@ -162,21 +174,20 @@ def _train(
     mesh: Mesh,
     checkpoints: Checkpoints,
     log: RunLog,
-    start: int,
+    state: TrainState | None,
 ) -> None:
-    """Trains from the checkpoint of step `start`, or where that is 0 from nothing."""
+    """Trains from a restored state, or without one from nothing."""
     optimizer, schedule = make_optimizer(config.optimizer, total_steps=config.steps)
     objective = make_objective(PretrainModel(config.model))
     place = batch_placer(mesh)
-    state = init_state(
+    state = state or init_state(
         lambda key: init_params(config.model, key),
         optimizer,
         seed=config.seed,
         prng=config.prng,
         mesh=mesh,
     )
-    if start:
-        state = checkpoints.restore(start, state)
+    start = int(state.step)
     train(
         state,
         make_train_step(
