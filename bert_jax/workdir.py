@@ -1,10 +1,19 @@
-"""What stands in a workdir beside the checkpoints: the resolved config, and whole files only."""
+"""What stands in a workdir beside the checkpoints: the resolved config, and whole files only.
+
+One run at a time: `locked` is held from before the first file is looked at to the end.
+"""
 
 import base64
+import contextlib
 import dataclasses
+import datetime
+import errno
+import fcntl
 import json
 import os
 import re
+import socket
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -16,6 +25,10 @@ from bert_jax.errors import InputError
 CONFIG = "config.json"
 TOKENIZER = "tokenizer"
 FIRST_START = "first_start.json"
+LOCK = ".lock"
+FULL = (errno.ENOSPC, errno.EDQUOT)  # a disk, or one's share of it
+# File systems without locks say one of these, some network ones and FUSE.
+_NO_LOCKS = (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -42,27 +55,98 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def open_workdir(
-    workdir: str | Path, config: Any, *, is_begun: bool, may_change: tuple[str, ...] = ()
-) -> Path:
-    """Makes the directory and leaves the resolved config in it.
+@contextlib.contextmanager
+def locked(workdir: str | Path, *, is_first: bool = True) -> Iterator[Path]:
+    """Makes the directory and holds it for this run; gives its absolute path.
 
-    A directory that holds results (`is_begun`) of another config is refused, naming the
-    first field that differs: results of two configs must not mix. Fields named in
-    `may_change` ("section.field", the same for every element of a list) may differ.
+    Of the processes of one run only the first takes the lock. The kernel frees it when
+    the process ends, however it ends. Raises InputError where another run has it, or the
+    directory cannot be written.
     """
     directory = Path(workdir).absolute()
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        resolved = json.loads(json.dumps(dataclasses.asdict(config)))
-        if is_begun and (directory / CONFIG).exists():
-            _refuse_changes(directory, resolved, may_change)
-        write_json(directory / CONFIG, resolved)
+        handle = _take_lock(directory, workdir) if is_first else None
     except OSError as error:
+        raise _unwritable(workdir, error) from None
+    if handle is None:
+        yield directory
+        return
+    try:
+        yield directory
+    finally:
+        # First the name, so that nobody takes the lock of a file about to go.
+        (directory / LOCK).unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _take_lock(directory: Path, workdir: str | Path) -> int:
+    path = directory / LOCK
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            _lock(handle, workdir)
+            # Its holder may have removed it between the opening and the locking.
+            if path.exists() and os.fstat(handle).st_ino == path.stat().st_ino:
+                since = datetime.datetime.now().astimezone().isoformat(" ", "seconds")
+                os.truncate(handle, 0)
+                os.pwrite(handle, f"{os.getpid()} {socket.gethostname()} {since}\n".encode(), 0)
+                return handle
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
+
+
+def _lock(handle: int, workdir: str | Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        # Empty in the moment between the locking and the writing.
+        process, host, since = ([*os.pread(handle, 300, 0).decode().split(" ", 2), "?", "?", "?"])[
+            :3
+        ]
         raise InputError(
-            f"--workdir={workdir} cannot be written ({error.strerror}): choose another directory."
+            f"--workdir={workdir} is in use by process {process} on {host} since {since}:"
+            " wait for it, or use another --workdir."
         ) from None
-    return directory
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        print(
+            f"warning: --workdir={workdir} is on a file system without locks ({error.strerror}):"
+            " see to it that no other run uses it.",
+            file=sys.stderr,
+        )
+
+
+def check_config(
+    directory: Path, config: Any, *, is_begun: bool, may_change: tuple[str, ...] = ()
+) -> None:
+    """Raises InputError where a directory holds results (`is_begun`) of another config.
+
+    It names the first field that differs: results of two configs must not mix. Fields
+    named in `may_change` ("section.field", the same for every element of a list) may differ.
+    """
+    if is_begun and (directory / CONFIG).exists():
+        _refuse_changes(directory, _resolved(config), may_change)
+
+
+def write_config(directory: Path, config: Any) -> None:
+    """Leaves the resolved config in the workdir, once nothing speaks against the run."""
+    try:
+        write_json(directory / CONFIG, _resolved(config))
+    except OSError as error:
+        raise _unwritable(directory, error) from None
+
+
+def _resolved(config: Any) -> dict[str, Any]:
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def _unwritable(workdir: str | Path, error: OSError) -> InputError:
+    mend = "free space" if error.errno in FULL else "choose another directory"
+    return InputError(f"--workdir={workdir} cannot be written ({error.strerror}): {mend}.")
 
 
 def first_start(directory: Path) -> float:

@@ -86,8 +86,14 @@ def run(config: Values, workdir: str | Path, beam_options: str | None = None) ->
     """
     config = build(PrepareConfig, config)
     _check_workdir(config, Path(workdir))
-    is_done = (Path(workdir) / dataset.MANIFEST).exists()
-    directory = wd.open_workdir(workdir, config, is_begun=is_done, may_change=("workers",))
+    with wd.locked(workdir) as directory:
+        return _run(config, directory, beam_options)
+
+
+def _run(config: PrepareConfig, directory: Path, beam_options: str | None) -> dict[str, Any]:
+    is_done = (directory / dataset.MANIFEST).exists()
+    wd.check_config(directory, config, is_begun=is_done, may_change=("workers",))
+    wd.write_config(directory, config)
     if is_done:
         manifest = dataset.read_manifest(directory)
         dataset.check_shards(directory, manifest)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
@@ -25,7 +26,7 @@ from bert_jax.tasks.classifier import Classifier, score
 from bert_jax.tasks.start import Start, find_start, load_encoder
 from bert_jax.text.labelled import LabelledText, clean_split, read_labelled
 from bert_jax.text.tokenizer import Tokenizer
-from bert_jax.training.checkpoint import BEST_METRIC, Checkpoints, has_checkpoint
+from bert_jax.training.checkpoint import BEST_METRIC, Checkpoints, Restored, has_checkpoint
 from bert_jax.training.clock import Clock
 from bert_jax.training.hardware import peak_flops
 from bert_jax.training.interruption import Interruption
@@ -37,7 +38,7 @@ from bert_jax.training.optimizer import make_optimizer
 from bert_jax.training.report import Report, StepCost
 from bert_jax.training.schedules import make_schedule
 from bert_jax.training.sharding import batch_placer, check_batch, make_mesh
-from bert_jax.training.state import TrainState, init_state
+from bert_jax.training.state import TrainState, init_state, state_shapes
 from bert_jax.training.step import Objective, by_step, make_train_step
 
 VALIDATION = "validation"
@@ -155,10 +156,10 @@ def run(config: Values, workdir: str | Path) -> dict[str, float]:
     mesh = make_mesh(config.mesh)
     check_batch(mesh, config.batch_size)
     data = Data.open(config, start.tokenizer)
-    directory = wd.open_workdir(workdir, config, is_begun=has_checkpoint(workdir))
-    start.tokenizer.save(directory / wd.TOKENIZER)
-    best = _Tuning(config, start, data, mesh, directory).go()
-    plots.draw_curves(directory)
+    with wd.locked(workdir, is_first=jax.process_index() == 0) as directory:
+        wd.check_config(directory, config, is_begun=has_checkpoint(directory))
+        best = _Tuning(config, start, data, mesh, directory).go()
+        plots.draw_curves(directory)
     return best
 
 
@@ -174,36 +175,58 @@ class _Tuning:
         self._classifier = Classifier(config.model, len(data.labels))
         self._steps_per_epoch = -(-len(data.examples["train"]) // config.batch_size)
         self._total_steps = self._steps_per_epoch * config.epochs
-        self._run_record = {
-            "config": dataclasses.asdict(config),
-            "labels": data.labels,
-            "length": config.max_length,
-            "inputs": _inputs(data, start),
-            "tokenizer": wd.read_files(workdir / wd.TOKENIZER),
-        }
+        self._optimizer = make_optimizer(config.optimizer, frozen=_frozen(config))
+        self._inputs = _inputs(data, start)
 
     def go(self) -> dict[str, Any]:
         """Trains from the newest checkpoint, or from the start; returns the best validation."""
-        with Checkpoints(self._workdir, keep=1, best_metric=BEST_METRIC) as checkpoints:
-            first, saved = _newest(checkpoints, self._run_record)
+        # Two, so that there is one before the newest.
+        with Checkpoints(self._workdir, keep=2, best_metric=BEST_METRIC) as checkpoints:
+            restored = checkpoints.restore_newest(
+                state_shapes(
+                    self._classifier.init_params,
+                    self._optimizer,
+                    prng=self._config.prng,
+                    mesh=self._mesh,
+                ),
+                lambda _, run: self._check_inputs(run),
+            )
+            # Only now, so that a refused run has changed nothing.
+            wd.write_config(self._workdir, self._config)
+            self._start.tokenizer.save(self._workdir / wd.TOKENIZER)
+            first = restored.step if restored else 0
             with RunLog(
                 self._workdir, step=first, total_steps=self._total_steps, title="finetune"
             ) as log:
                 validations = Validations(self._config, read_metrics(self._workdir))
                 if first < self._total_steps and not validations.is_over():
-                    report = self._report(log, saved)
-                    self._train(first, report, log, validations, checkpoints)
+                    self._train(restored, log, validations, checkpoints)
         return validations.best()
+
+    def _check_inputs(self, run: dict[str, Any]) -> None:
+        """Raises InputError where the record of a checkpoint is not of this run."""
+        if run["inputs"] != self._inputs:
+            raise InputError(
+                f"{self._workdir} was begun with other rows or from another config.init_from"
+                " checkpoint: use a new --workdir, or delete this one."
+            )
 
     def _train(
         self,
-        first: int,
-        report: Report,
+        restored: Restored | None,
         log: RunLog,
-        validations: "Validations",
+        validations: Validations,
         checkpoints: Checkpoints,
     ) -> None:
         config, mesh = self._config, self._mesh
+        report = self._report(log, restored.run if restored else {})
+        run_record = {
+            "config": dataclasses.asdict(config),
+            "labels": self._data.labels,
+            "length": config.max_length,
+            "inputs": self._inputs,
+            "tokenizer": wd.read_files(self._workdir / wd.TOKENIZER),
+        }
 
         def validate(state: TrainState, step: int) -> bool:
             metrics = _validate(self._classifier, state.params, self._data, config, self._start)
@@ -213,25 +236,20 @@ class _Tuning:
 
         def save(state: TrainState, step: int, is_over: bool) -> None:
             del is_over  # the validations say it
-            record = self._run_record | {"step": step} | report.record()
+            record = run_record | {"step": step} | report.record()
             checkpoints.save(state, record, metrics=validations.best_metric(step))
 
-        optimizer = make_optimizer(config.optimizer, frozen=_frozen(config))
         rate_of = by_step(make_schedule(config.optimizer, total_steps=self._total_steps))
-        state = init_state(
-            self._classifier.init_params, optimizer, seed=config.seed, prng=config.prng, mesh=mesh
-        )
-        if first:
-            state = checkpoints.restore(first, state)
-        elif self._start.pretrained is not None:
-            state = state._replace(params=load_encoder(self._start.pretrained, state.params))
+        state = restored.state if restored else self._first_state()
         objective = make_objective(self._classifier.model)
         steps = _validation_steps(config, self._steps_per_epoch)
-        batches = _batches_from(self._data, config, self._start, first, self._steps_per_epoch)
+        batches = _batches_from(
+            self._data, config, self._start, int(state.step), self._steps_per_epoch
+        )
         with Interruption() as interruption:
             train(
                 state,
-                make_train_step(objective, optimizer, rate_of, mesh=mesh),
+                make_train_step(objective, self._optimizer, rate_of, mesh=mesh),
                 map(batch_placer(mesh), batches),
                 limits=Limits(self._total_steps),
                 log_every=config.log_every,
@@ -239,6 +257,19 @@ class _Tuning:
                 survival=Survival(steps, save, interruption),
                 evaluations=[At(steps, validate)],
             )
+
+    def _first_state(self) -> TrainState:
+        """A fresh state, with the pretrained encoder where there is one."""
+        state = init_state(
+            self._classifier.init_params,
+            self._optimizer,
+            seed=self._config.seed,
+            prng=self._config.prng,
+            mesh=self._mesh,
+        )
+        if self._start.pretrained is None:
+            return state
+        return state._replace(params=load_encoder(self._start.pretrained, state.params))
 
     def _report(self, log: RunLog, saved: dict[str, Any]) -> Report:
         config = self._config
@@ -274,21 +305,6 @@ def _inputs(data: Data, start: Start) -> str:
     rows = [[row.text, row.label] for rows in data.rows.values() for row in rows]
     begun = start.pretrained and [start.pretrained.step, start.pretrained.run]
     return hashlib.sha256(json.dumps([rows, begun], sort_keys=True).encode()).hexdigest()
-
-
-def _newest(checkpoints: Checkpoints, record: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-    """The step of the newest checkpoint, whose run must be this one, and what was saved
-    beside it; 0 and nothing without any."""
-    newest = checkpoints.latest()
-    if newest is None:
-        return 0, {}
-    saved = checkpoints.read_run(newest)
-    if saved["inputs"] != record["inputs"]:
-        raise InputError(
-            f"{checkpoints.directory.parent} was begun with other rows or from another"
-            " config.init_from checkpoint: use a new --workdir, or delete this one."
-        )
-    return newest, saved
 
 
 def _encode(

@@ -20,7 +20,7 @@ from bert_jax.tasks import plots
 from bert_jax.tasks.heldout import HeldOut, HeldOutPoints, StuckRemark
 from bert_jax.tasks.phases import Phase, check_position, open_phases, phase_of, rate_of
 from bert_jax.tasks.saved_model import SavedModel
-from bert_jax.training.checkpoint import BEST_METRIC, Checkpoints, has_checkpoint
+from bert_jax.training.checkpoint import BEST_METRIC, Checkpoints, Restored, has_checkpoint
 from bert_jax.training.clock import Clock
 from bert_jax.training.hardware import peak_flops
 from bert_jax.training.interruption import Interruption
@@ -32,7 +32,7 @@ from bert_jax.training.optimizer import make_optimizer
 from bert_jax.training.profiling import Trace
 from bert_jax.training.report import Report, StepCost
 from bert_jax.training.sharding import batch_placer, check_batch, make_mesh, replicated
-from bert_jax.training.state import TrainState, init_state
+from bert_jax.training.state import TrainState, init_state, state_shapes
 from bert_jax.training.step import Objective, make_train_step
 
 # Metric to what the progress bar calls it.
@@ -108,20 +108,33 @@ def run(config: Values, workdir: str | Path) -> dict[str, Any]:
     mesh = make_mesh(config.mesh)
     for phase in phases:
         check_batch(mesh, phase.batch_size, phase.microbatches)
-    directory = wd.open_workdir(
-        workdir, config, is_begun=has_checkpoint(workdir), may_change=MAY_CHANGE
-    )
-    phases[0].data.tokenizer.save(directory / wd.TOKENIZER)
+    with wd.locked(workdir, is_first=jax.process_index() == 0) as directory:
+        return _run(config, phases, mesh, directory)
 
+
+def _run(
+    config: PretrainConfig, phases: list[Phase], mesh: Mesh, directory: Path
+) -> dict[str, Any]:
+    is_begun = has_checkpoint(directory)
+    wd.check_config(directory, config, is_begun=is_begun, may_change=MAY_CHANGE)
     with Checkpoints(directory, keep=config.keep, best_metric=BEST_METRIC) as checkpoints:
-        start = checkpoints.latest() or 0
-        record = checkpoints.read_run(start) if start else {}
-        if start:
-            check_position(record["position"], phase_of(phases, start), start)
-        if not record.get("is_over"):
+        restored = checkpoints.restore_newest(
+            state_shapes(
+                lambda key: init_params(config.model, key),
+                make_optimizer(config.optimizer),
+                prng=config.prng,
+                mesh=mesh,
+            ),
+            lambda step, run: check_position(run["position"], phase_of(phases, step), step),
+        )
+        # Only now, so that a refused run has changed nothing.
+        wd.write_config(directory, config)
+        phases[0].data.tokenizer.save(directory / wd.TOKENIZER)
+        if not (restored and restored.run["is_over"]):
+            start = restored.step if restored else 0
             total = phases[-1].last
             with RunLog(directory, step=start, total_steps=total, title="pretrain") as log:
-                _Training(config, phases, mesh, directory, log, checkpoints).go(start, record)
+                _Training(config, phases, mesh, directory, log, checkpoints).go(restored)
     plots.draw_curves(directory)
     points = read_metrics(directory)
     return next((p for p in reversed(points) if p["split"] == dataset.HELDOUT), points[-1])
@@ -149,18 +162,12 @@ class _Training:
         self._optimizer = make_optimizer(config.optimizer)
         self._rate_of = rate_of(config, phases)
 
-    def go(self, start: int, record: dict[str, Any]) -> None:
-        """Trains from the checkpoint of step `start` and its record; 0 is from nothing."""
+    def go(self, restored: Restored | None) -> None:
+        """Trains from what was restored, or from nothing."""
+        record = restored.run if restored else {}
         clock = Clock(wd.first_start(self._directory), record.get("clock"))
-        state = init_state(
-            lambda key: init_params(self._config.model, key),
-            self._optimizer,
-            seed=self._config.seed,
-            prng=self._config.prng,
-            mesh=self._mesh,
-        )
-        if start:
-            state = self._checkpoints.restore(start, state)
+        state = restored.state if restored else self._first_state()
+        start = int(state.step)
         config = self._config
         trace = Trace(self._directory, start=config.profile_start, steps=config.profile_steps)
         with Interruption() as interruption, trace:
@@ -172,6 +179,16 @@ class _Training:
                 if is_over:
                     break
                 record = {}
+
+    def _first_state(self) -> TrainState:
+        config = self._config
+        return init_state(
+            lambda key: init_params(config.model, key),
+            self._optimizer,
+            seed=config.seed,
+            prng=config.prng,
+            mesh=self._mesh,
+        )
 
     def _phase(
         self,

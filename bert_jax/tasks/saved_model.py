@@ -47,8 +47,12 @@ def load(directory: str | Path) -> SavedModel:
             " or finetune run that has saved one."
         )
     with Checkpoints(directory, best_metric=BEST_METRIC) as checkpoints:
-        step = checkpoints.best()
+        step = checkpoints.latest()
         run = checkpoints.read_run(step)
+        # A pretraining keeps its best too, but is not done with learning there.
+        if run["config"]["task"] != "pretrain":
+            step = checkpoints.best()
+            run = checkpoints.read_run(step)
     with tempfile.TemporaryDirectory() as folder:
         wd.write_files(Path(folder), run["tokenizer"])
         tokenizer = tokenizers.load(folder)

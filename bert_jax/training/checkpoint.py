@@ -1,29 +1,55 @@
 """Checkpoints of one run: parameters, optimizer, step, and all it takes to go on.
 
-Beside the arrays lies `run`, a JSON value with the data position, the resolved config
-and the tokenizer's files, so that a checkpoint directory can be moved by itself. The
-parts are separate, so a reader of parameters never touches the optimizer's two copies.
-This is the only file that knows Orbax. Saving is asynchronous and atomic: a directory
-without Orbax's commit mark does not count as a checkpoint.
+Beside the arrays lies `run`, the record with the data position, the resolved config, the
+tokenizer's files and the checksum of every array, so that a checkpoint directory can be
+moved by itself and damage is noticed. The parts are separate, so a reader of parameters
+never touches the optimizer's two copies. This is the only file that knows Orbax. Saving is
+asynchronous and atomic: a directory without Orbax's commit marks does not count.
 """
 
-import json
-from collections.abc import Callable
+import contextlib
+import logging
+import math
+import os
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import SingleDeviceSharding
 from jaxtyping import PyTree
 from orbax.checkpoint import v1 as ocp
 
-from bert_jax.errors import InputError
-from bert_jax.training.paths import map_paths
+from bert_jax.errors import InputError, first_line
+from bert_jax.training import record as records
+from bert_jax.training.record import Damaged, OtherFormat, Record
 from bert_jax.training.state import TrainState
+from bert_jax.workdir import FULL
 
 DIRECTORY = "checkpoints"
+DAMAGED = "damaged"  # beside DIRECTORY: what a resumed run has set aside
 BEST_METRIC = "best_metric"  # in the metrics of runs that have a best checkpoint
+
+_MARKS = ("_CHECKPOINT_METADATA", "commit_success.txt")  # Orbax's, in a finished checkpoint
+_PARTIAL = "*.orbax-checkpoint-tmp*"
+# Signs that the machine, not the checkpoint, is at fault.
+_TRANSIENT = ("PERMISSION_DENIED", "Permission denied", "RESOURCE_EXHAUSTED", "Too many open files")
+
+# All that Orbax logs as an error it raises too, and here becomes one sentence.
+logging.getLogger("absl").addFilter(lambda entry: f"{os.sep}orbax{os.sep}" not in entry.pathname)
+
+
+class Restored(NamedTuple):
+    """What a run goes on from."""
+
+    step: int
+    state: TrainState
+    run: dict[str, Any]
 
 
 class Checkpoints:
@@ -36,106 +62,272 @@ class Checkpoints:
 
     def __init__(self, workdir: str | Path, *, keep: int = 1, best_metric: str = ""):
         self.directory = Path(workdir).absolute() / DIRECTORY
+        self._keep = keep
         self._best_metric = best_metric
-        policies = ocp.training.preservation_policies
-        kept = [policies.LatestN(keep)]
-        if best_metric:
-            kept.append(policies.BestN(get_metric_fn=lambda m: m[best_metric], n=1))
-        self._checkpointer = ocp.training.Checkpointer(
-            self.directory, preservation_policy=policies.AnyPreservationPolicy(kept)
-        )
+        self._values: dict[int, float | None] = {}  # the best metric of the steps met so far
+        self._saving = 0
+        # Made by the first save: a reader leaves no directory, and Orbax looks only at what
+        # `restore_newest` has found sound.
+        self._checkpointer: ocp.training.Checkpointer | None = None
 
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_: Any) -> None:
-        self._checkpointer.close()
+    def __exit__(self, _: Any, raised: BaseException | None, __: Any) -> None:
+        if self._checkpointer is None:
+            return
+        try:
+            with self._writing():
+                self._checkpointer.close()
+        except InputError as error:
+            if raised is None:
+                raise
+            print(f"error: {error}", file=sys.stderr)  # beside what has ended the run
 
     def save(self, state: TrainState, run: dict[str, Any], metrics: dict[str, float]) -> None:
-        """Starts writing the state under its step; returns once the arrays are copied."""
-        parts = {
-            "params": state.params,
-            "rest": _rest(state),
-            # As bytes: Orbax wants arrays in a tree, and warns about anything else.
-            "run": {"json": np.frombuffer(json.dumps(run).encode(), np.uint8)},
-        }
-        self._checkpointer.save_checkpointables_async(
-            int(state.step), parts, force=True, metrics=metrics or None
-        )
+        """Starts writing the state under its step; returns once the arrays are copied.
+
+        Raises InputError where this or the save before could not be written.
+        """
+        self.wait()
+        step = int(state.step)
+        arrays = _parts(state)
+        content = records.encode(Record(run, metrics, records.describe(arrays)))
+        # As bytes: Orbax wants arrays in a tree, and warns about anything else.
+        parts = arrays | {"run": {"json": np.frombuffer(content, np.uint8)}}
+        self._values[step] = _finite(metrics.get(self._best_metric))
+        self._saving = step
+        with self._writing():
+            if self._checkpointer is None:
+                self._checkpointer = ocp.training.Checkpointer(
+                    self.directory, preservation_policy=self
+                )
+            self._checkpointer.save_checkpointables_async(step, parts, force=True)
+
+    def wait(self) -> None:
+        """Returns once the last save is on the disk. Raises InputError where it cannot be."""
+        if self._checkpointer is not None:
+            with self._writing():
+                self._checkpointer.wait()
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """Orbax's question which checkpoints stay, the oldest first."""
+        del context
+        steps = [checkpoint.step for checkpoint in checkpoints]
+        kept = set(steps[-self._keep :])
+        if self._best_metric:
+            kept.add(self._best_of(steps))
+            # It may be the best: nothing is deleted that cannot be judged.
+            kept.update(step for step in steps if step not in self._values)
+        return [step in kept for step in steps]
 
     def latest(self) -> int | None:
         """The newest step saved, or None."""
-        newest = self._checkpointer.latest
-        return None if newest is None else newest.step
+        return max(_steps(self.directory), default=None)
 
     def best(self) -> int | None:
-        """The step with the highest `best_metric`; of equals the latest, which Orbax keeps."""
-        saved = [c for c in self._checkpointer.checkpoints if c.metrics]
-        if not self._best_metric or not saved:
-            return self.latest()
-        return max(saved, key=lambda c: (c.metrics[self._best_metric], c.step)).step
+        """The step with the highest `best_metric`, of equals the latest; without any `latest`."""
+        steps = sorted(_steps(self.directory))
+        for step in steps:
+            with self._told(step):
+                self._record(step)
+        return self._best_of(steps)
 
     def read_run(self, step: int) -> dict[str, Any]:
         """The JSON value saved beside the arrays."""
-        saved = self._load(step, {"run": {"json": np.empty(0, np.uint8)}})["run"]["json"]
-        return json.loads(saved.tobytes())
+        with self._told(step):
+            return self._record(step).run
 
     def restore(self, step: int, like: TrainState) -> TrainState:
         """The whole state, placed as `like` (arrays or ShapeDtypeStructs with shardings)."""
-        like = jax.tree.map(_abstract, like)
-        self._check_shapes(step, "params", like.params)
-        parts = self._load(step, {"params": like.params, "rest": _rest(like)})
-        return TrainState(params=parts["params"], **parts["rest"])
+        with self._told(step):
+            return self._restore(step, like, self._record(step))
+
+    def restore_newest(
+        self, like: TrainState, check: Callable[[int, dict[str, Any]], None]
+    ) -> Restored | None:
+        """The newest state that can be read whole, or None where none was ever saved.
+
+        Damaged ones newer than it are set aside, and said. `check(step, run)` raises
+        InputError where the checkpoint is not of this run; that is no damage, and neither
+        is another architecture: both are raised. For the run alone that holds the workdir.
+        """
+        self._clear_half_written()
+        damaged: dict[int, str] = {}
+        for step in sorted(_steps(self.directory), reverse=True):
+            try:
+                record = self._record(step)
+                check(step, record.run)
+                state = self._restore(step, like, record)
+            except Damaged as error:
+                damaged[step] = str(error)
+                continue
+            for other, why in damaged.items():
+                self._set_aside(other, f"is damaged ({why})", f", going on from step {step}")
+            return Restored(step, state, record.run)
+        if damaged:
+            reasons = ", ".join(f"{step} ({why})" for step, why in damaged.items())
+            raise InputError(
+                f"every checkpoint in {self.directory} is damaged: {reasons}; put a copy of one"
+                " in its place, or delete that directory to begin anew."
+            )
+        return None
 
     def restore_params(self, step: int, like: PyTree) -> PyTree:
         """Only the parameters."""
-        self._check_shapes(step, "params", like)
-        return self._load(step, {"params": jax.tree.map(_abstract, like)})["params"]
+        with self._told(step):
+            return self._arrays(step, {"params": like}, self._record(step))["params"]
 
     def param_shapes(self, step: int) -> PyTree:
         """Shape and dtype of every saved parameter, without reading any."""
-        metadata = self._guard(step, lambda: self._checkpointer.checkpointables_metadata(step))
-        return jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), metadata.metadata["params"]
-        )
+        with self._told(step):
+            arrays = self._record(step).arrays
+        tree: dict[str, Any] = {}
+        for path, array in arrays.items():
+            part, *folders, name = path.split("/")
+            if part == "params":
+                node = tree
+                for folder in folders:
+                    node = node.setdefault(folder, {})
+                node[name] = jax.ShapeDtypeStruct(array.shape, array.dtype)
+        return tree
+
+    def _record(self, step: int) -> Record:
+        missing = [mark for mark in _MARKS if not (self.directory / str(step) / mark).is_file()]
+        if missing:
+            raise Damaged(f"{missing[0]} is missing")
+        content = self._load(step, {"run": {"json": np.empty(0, np.uint8)}})["run"]["json"]
+        try:
+            record = records.decode(np.asarray(content).tobytes())
+        except OtherFormat:
+            raise InputError(
+                f"checkpoint {self.directory / str(step)} was written by another version of"
+                " bert_jax: go on with that version, or train in a new --workdir."
+            ) from None
+        self._values[step] = _finite(record.metrics.get(self._best_metric))
+        return record
+
+    def _restore(self, step: int, like: TrainState, record: Record) -> TrainState:
+        parts = self._arrays(step, _parts(like), record)
+        return TrainState(params=parts["params"], **parts["rest"])
+
+    def _arrays(self, step: int, like: dict[str, PyTree], record: Record) -> dict[str, PyTree]:
+        records.check_architecture(f"checkpoint {self.directory / str(step)}", record.arrays, like)
+        parts = self._load(step, jax.tree.map(_abstract, like))
+        records.verify(parts, record.arrays)
+        return parts
 
     def _load(self, step: int, abstract: dict[str, Any]) -> dict[str, Any]:
-        return self._guard(step, lambda: self._checkpointer.load_checkpointables(step, abstract))
-
-    def _guard(self, step: int, read: Callable[[], Any]) -> Any:
+        """Raises Damaged, on every process alike, for what is the checkpoint's fault."""
+        loaded: dict[str, Any] = {}
+        damage = None
         try:
-            return read()
-        except InputError:
-            raise
+            loaded = ocp.load_checkpointables(self.directory / str(step), abstract)
         except Exception as error:
+            damage = self._judge(step, error)
+        if not _agree(damage is None):
+            raise damage or Damaged("another process could not read it")
+        return loaded
+
+    def _judge(self, step: int, error: Exception) -> Damaged:
+        """Raises what is not the checkpoint's fault."""
+        cause = _cause(error)
+        # Orbax wraps whatever was raised in a KeyError, an interrupt too.
+        if not isinstance(cause, Exception):
+            raise cause from None
+        if isinstance(cause, MemoryError | jax.errors.JaxRuntimeError):
+            raise cause from error
+        reason = textwrap.shorten(first_line(cause), 120)
+        if any(sign in str(cause) for sign in _TRANSIENT):
             raise InputError(
-                f"checkpoint {self.directory / str(step)} cannot be read"
-                f" ({type(error).__name__}): delete that directory to go on from the one before."
+                f"checkpoint {self.directory / str(step)} cannot be read now ({reason}):"
+                " mend that and run the command again."
+            ) from error
+        return Damaged(f"unreadable: {reason}")
+
+    @contextlib.contextmanager
+    def _told(self, step: int) -> Iterator[None]:
+        """For readers: damage is one sentence, and the checkpoint stays where it is."""
+        try:
+            yield
+        except Damaged as error:
+            raise InputError(
+                f"checkpoint {self.directory / str(step)} is damaged ({error}): run its training"
+                " again, which goes on from the one before, or delete that directory."
             ) from error
 
-    def _check_shapes(self, step: int, part: str, like: PyTree) -> None:
-        saved = dict(_shapes(self.param_shapes(step)))
-        wanted = dict(_shapes(like))
-        for path in sorted(saved.keys() | wanted.keys()):
-            if saved.get(path) != wanted.get(path):
-                raise InputError(
-                    f"checkpoint {self.directory / str(step)} is of another architecture: {path}"
-                    f" is {_show(saved.get(path))} there and {_show(wanted.get(path))} here;"
-                    " set config.model as it was."
-                )
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """What the disk has against a save becomes one sentence, and no part of it is left."""
+        try:
+            yield
+        except Exception as error:
+            cause = _cause(error)
+            # TensorStore raises a ValueError with the system's number in its words.
+            if not isinstance(cause, OSError) and "os_error_code=" not in str(cause):
+                raise
+            self._remove_partial()
+            newest = self.latest()
+            goes_on = "begins anew" if newest is None else f"continues from step {newest}"
+            is_full = _is_full(cause)
+            what = "the disk is full" if is_full else textwrap.shorten(first_line(cause), 200)
+            mend = "free space" if is_full else "mend that"
+            raise InputError(
+                f"checkpoint {self._saving} cannot be written to {self.directory} ({what}):"
+                f" {mend} and run the command again; it {goes_on}."
+            ) from error
+
+    def _best_of(self, steps: Sequence[int]) -> int | None:
+        for step in steps:
+            if step not in self._values:
+                with contextlib.suppress(Damaged, InputError):
+                    self._record(step)
+        rated = [(self._values[step], step) for step in steps if self._values.get(step) is not None]
+        return max(rated)[1] if rated else max(steps, default=None)
+
+    def _clear_half_written(self) -> None:
+        """What a killed save has left would otherwise stay, and stand in the way of the next."""
+        for path in sorted(self.directory.glob("*")):
+            if path.name.isdigit() and not _is_finished(path):
+                self._set_aside(int(path.name), "was never finished", "")
+        self._remove_partial()
+
+    def _remove_partial(self) -> None:
+        if jax.process_index() == 0:
+            for path in self.directory.glob(_PARTIAL):
+                shutil.rmtree(path, ignore_errors=True)
+
+    def _set_aside(self, step: int, what: str, then: str) -> None:
+        workdir = self.directory.parent
+        if jax.process_index() == 0:
+            folder = workdir / DAMAGED
+            folder.mkdir(exist_ok=True)
+            taken = {path.name for path in folder.iterdir()}
+            names = [str(step), *(f"{step}.{n}" for n in range(1, len(taken) + 1))]
+            name = next(name for name in names if name not in taken)
+            (self.directory / str(step)).rename(folder / name)
+            print(f"checkpoint {step} of {workdir} {what}: kept in {DAMAGED}/{name}{then}")
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices(f"set aside {step}")
 
 
 def has_checkpoint(workdir: str | Path) -> bool:
     """Whether any checkpoint was finished there."""
-    found = (Path(workdir) / DIRECTORY).glob("*/_CHECKPOINT_METADATA")
-    return any(path.parent.name.isdigit() for path in found)
+    return bool(_steps(Path(workdir) / DIRECTORY))
 
 
-def _rest(state: TrainState) -> dict[str, PyTree]:
-    """All but the parameters: no reader of those touches the optimizer's two copies."""
+def _steps(directory: Path) -> list[int]:
+    """Those that were finished, damaged since or not."""
+    return [int(p.name) for p in directory.glob("*") if p.name.isdigit() and _is_finished(p)]
+
+
+def _is_finished(path: Path) -> bool:
+    return any((path / mark).exists() for mark in _MARKS)
+
+
+def _parts(state: TrainState) -> dict[str, PyTree]:
     rest = state._asdict()
-    del rest["params"]
-    return rest
+    return {"params": rest.pop("params"), "rest": rest}
 
 
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
@@ -143,12 +335,23 @@ def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
-def _shapes(tree: PyTree) -> list[tuple[str, tuple[int, ...]]]:
-    return jax.tree.leaves(
-        map_paths(lambda path, leaf: (path, tuple(leaf.shape)), tree),
-        is_leaf=lambda node: isinstance(node, tuple) and node and isinstance(node[0], str),
-    )
+def _agree(is_well: bool) -> bool:
+    """Whether it is on every process, which all go on from the same checkpoint."""
+    if jax.process_count() == 1:
+        return is_well
+    return bool(multihost_utils.process_allgather(np.array(is_well)).all())
 
 
-def _show(shape: tuple[int, ...] | None) -> str:
-    return "missing" if shape is None else " x ".join(map(str, shape)) or "a scalar"
+def _cause(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _is_full(error: BaseException) -> bool:
+    said = any(f"os_error_code='{number}'" in str(error) for number in FULL)
+    return said or getattr(error, "errno", None) in FULL
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

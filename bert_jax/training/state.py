@@ -32,7 +32,31 @@ def init_state(
     mesh: Mesh,
 ) -> TrainState:
     """Creates the state already sharded: no device ever holds all of a large model."""
+    init = _init(init_params, optimizer)
+    key = jax.random.key(seed, impl=prng)
+    shardings = tree_shardings(jax.eval_shape(init, key), mesh)
+    return jax.jit(init, out_shardings=shardings)(key)
 
+
+def state_shapes(
+    init_params: Callable[[jax.Array], PyTree],
+    optimizer: optax.GradientTransformation,
+    *,
+    prng: str,
+    mesh: Mesh,
+) -> TrainState:
+    """What `init_state` would create, as ShapeDtypeStructs with their shardings."""
+    shapes = jax.eval_shape(_init(init_params, optimizer), jax.random.key(0, impl=prng))
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        shapes,
+        tree_shardings(shapes, mesh),
+    )
+
+
+def _init(
+    init_params: Callable[[jax.Array], PyTree], optimizer: optax.GradientTransformation
+) -> Callable[[jax.Array], TrainState]:
     def init(key: jax.Array) -> TrainState:
         init_key, step_key = jax.random.split(key)
         params = init_params(init_key)
@@ -44,6 +68,4 @@ def init_state(
             budget_used=jnp.zeros((), jnp.float32),
         )
 
-    key = jax.random.key(seed, impl=prng)
-    shardings = tree_shardings(jax.eval_shape(init, key), mesh)
-    return jax.jit(init, out_shardings=shardings)(key)
+    return init

@@ -1,7 +1,10 @@
 """A run that was interrupted, killed or continued ends as if it had run straight."""
 
 import json
+import os
+import re
 import shutil
+import socket
 import subprocess
 import sys
 import textwrap
@@ -14,11 +17,12 @@ from integration import corpus
 
 from bert_jax.data import prepare
 from bert_jax.errors import InputError
-from bert_jax.tasks import classify, pretrain
+from bert_jax.tasks import classify, pretrain, saved_model
 from bert_jax.training.checkpoint import Checkpoints, has_checkpoint
 from bert_jax.training.logging import RunLog, read_metrics
 from bert_jax.training.paths import map_paths
 from bert_jax.training.report import TIMING
+from bert_jax.workdir import locked
 
 ROOT = Path(__file__).parents[2]
 
@@ -305,13 +309,54 @@ def test_a_checkpoint_of_another_architecture_is_refused(data, pretrained, tmp_p
     assert f"is of another architecture: {path};" in str(caught.value)
 
 
-def test_a_damaged_checkpoint_is_named(data, pretrained, tmp_path):
+def test_a_damaged_checkpoint_is_set_aside(data, pretrained, tmp_path, monkeypatch, capsys):
     workdir = copy_run(pretrained, tmp_path)
     for path in (workdir / "checkpoints" / "12").rglob("*"):
         if path.is_file() and path.parts[-1] != "_CHECKPOINT_METADATA":
             path.write_bytes(b"")
-    with pytest.raises(InputError, match=r"checkpoints/12 cannot be read .*delete that directory"):
-        pretrain.run(corpus.pretrain_config(data), workdir)
+    with pytest.raises(InputError, match=r"checkpoints/12 is damaged .*: run its training again"):
+        saved_model.load(workdir)
+    starts = first_steps(monkeypatch, pretrain)
+    pretrain.run(corpus.pretrain_config(data), workdir)
+    assert starts == [8]
+    assert re.search(
+        rf"^checkpoint 12 of {workdir} is damaged \(.*\): kept in damaged/12, going on from"
+        r" step 8$",
+        capsys.readouterr().out,
+        re.MULTILINE,
+    )
+    assert (workdir / "damaged" / "12" / "_CHECKPOINT_METADATA").is_file()
+    assert_same_run(workdir, pretrained)
+
+
+def test_a_refused_run_changes_nothing(documents_path, data, pretrained, tmp_path):
+    # Where the rows lie may change, and so may when something is logged; the rows may not.
+    other = tmp_path / "other"
+    config = corpus.prepare_config(documents_path)
+    config.seed = 1
+    prepare.run(config, other)
+    workdir = copy_run(pretrained, tmp_path / "run")
+    before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
+    config = corpus.pretrain_config(other)
+    config.log_every = 2
+    with pytest.raises(InputError, match="are not those this run began with"):
+        pretrain.run(config, workdir)
+    assert {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("task", ["prepare", "pretrain", "finetune"])
+def test_a_workdir_in_use_is_refused(
+    task, documents_path, data, pretrained, reviews_path, tmp_path
+):
+    stage, config = {
+        "prepare": (prepare, corpus.prepare_config(documents_path)),
+        "pretrain": (pretrain, corpus.pretrain_config(data)),
+        "finetune": (classify, corpus.finetune_config(reviews_path, pretrained)),
+    }[task]
+    message = rf"run is in use by process {os.getpid()} on {socket.gethostname()} since 20"
+    with locked(tmp_path / "run"), pytest.raises(InputError, match=message):
+        stage.run(config, tmp_path / "run")
+    assert not any((tmp_path / "run").iterdir())
 
 
 def test_eight_devices_are_here():
