@@ -21,7 +21,7 @@ from bert_jax.training.optimizer import make_optimizer
 from bert_jax.training.schedules import make_schedule
 from bert_jax.training.sharding import batch_placer, check_batch, make_mesh, tree_shardings
 from bert_jax.training.state import init_state
-from bert_jax.training.step import Objective, make_eval_step, make_train_step
+from bert_jax.training.step import Objective, by_step, make_eval_step, make_train_step
 
 MODEL = model_config(
     vocab_size=40,
@@ -245,7 +245,8 @@ def test_a_parameter_moves_by_the_rate_of_its_step():
     mesh, optimizer = mesh_of("1"), make_optimizer(config)
     init = functools.partial(init_state, seed=0, prng="threefry2x32", mesh=mesh)
     state = init(lambda key: {"kernel": jnp.zeros(1)}, optimizer)
-    step = make_train_step(objective, optimizer, make_schedule(config, total_steps=10), mesh=mesh)
+    rate_of = by_step(make_schedule(config, total_steps=10))
+    step = make_train_step(objective, optimizer, rate_of, mesh=mesh)
     moved, rates = [], []
     for _ in range(11):
         before = float(state.params["kernel"][0])
