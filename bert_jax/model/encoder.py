@@ -1,13 +1,21 @@
-"""Embeddings and the stack of blocks."""
+"""Embeddings and the stack of blocks: unrolled or in a loop, all kept or computed again."""
 
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, PyTree
 
 from bert_jax.arrays import Tokens
 from bert_jax.config import ModelConfig
 from bert_jax.model.attention import same_instance
 from bert_jax.model.block import Block
 from bert_jax.model.embeddings import Embeddings
+
+# Parameters and dropout key of a layer, its input, what sees what -> its output.
+Layer = Callable[[PyTree, Any, Float[Array, "B T D"], Bool[Array, "B T T"]], Float[Array, "B T D"]]
 
 
 class Encoder(nn.Module):
@@ -19,12 +27,65 @@ class Encoder(nn.Module):
     def __call__(
         self, tokens: Tokens, *, deterministic: bool
     ) -> tuple[Float[Array, "B T D"], Float[Array, "V D"]]:
-        x, token_table = Embeddings(self.config, name="embeddings")(
-            tokens, deterministic=deterministic
-        )
+        config = self.config
+        x, token_table = Embeddings(config, name="embeddings")(tokens, deterministic=deterministic)
         is_visible = same_instance(tokens.instances)
-        for layer in range(self.config.layers):
-            x = Block(self.config, name=f"layer_{layer}")(
-                x, is_visible, deterministic=deterministic
-            )
+        names = [f"layer_{layer}" for layer in range(config.layers)]
+        if self.is_initializing():
+            for name in names:
+                x = Block(config, name=name)(x, is_visible, deterministic=deterministic)
+            return x, token_table
+        # From here on a layer is a pure function of its parameters and its key, in a loop or
+        # not. nn.scan would keep the parameters of all layers in one array, where checkpoints,
+        # frozen paths and LAMB want one a layer; and of keys that Linen makes by path the
+        # loop would have others.
+        params = [self.get_variable("params", name) for name in names]
+        keys = None if deterministic else jax.random.split(self.make_rng("dropout"), config.layers)
+        layer = _layer(config)
+        if config.scan_layers:
+            return _scan(layer, params, keys, x, is_visible), token_table
+        for number, name in enumerate(names):
+            with jax.named_scope(name):
+                key = None if deterministic else keys[number]
+                x = layer(params[number], key, x, is_visible)
         return x, token_table
+
+
+def _layer(config: ModelConfig) -> Layer:
+    """A block as a function, which keeps for the backward pass what `config.remat` says."""
+    block = Block(config, parent=None)
+
+    def layer(
+        params: PyTree, key: Any, x: Float[Array, "B T D"], is_visible: Bool[Array, "B T T"]
+    ) -> Float[Array, "B T D"]:
+        rngs = None if key is None else {"dropout": key}
+        return block.apply({"params": params}, x, is_visible, deterministic=key is None, rngs=rngs)
+
+    if config.remat == "none":
+        return layer
+    policy = {
+        # Products with a batch dimension are those of the attention: cheap to compute, and
+        # quadratic in the length to keep.
+        "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+        "full": jax.checkpoint_policies.nothing_saveable,
+    }[config.remat]
+    # In a loop the compiler cannot find the forward pass's values and keep them after all.
+    return jax.checkpoint(layer, policy=policy, prevent_cse=not config.scan_layers)
+
+
+def _scan(
+    layer: Layer,
+    params: list[PyTree],
+    keys: Any,
+    x: Float[Array, "B T D"],
+    is_visible: Bool[Array, "B T T"],
+) -> Float[Array, "B T D"]:
+    """One compiled layer that goes over the parameters of all, stacked for this call."""
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)
+
+    def step(x: Float[Array, "B T D"], of_layer: Any) -> tuple[Float[Array, "B T D"], None]:
+        layer_params, key = of_layer
+        return layer(layer_params, key, x, is_visible), None
+
+    x, _ = jax.lax.scan(step, x, (stacked, keys))
+    return x

@@ -8,6 +8,7 @@ import pkgutil
 import jax
 import numpy as np
 import pytest
+from ml_collections.config_flags import config_path
 
 import configs
 from bert_jax.arrays import ClassifyBatch, PretrainBatch, Tokens
@@ -118,8 +119,9 @@ def trace_pretraining(config):
     model = dataclasses.replace(config.model, vocab_size=vocab_size)
     optimizer = make_optimizer(config.optimizer)
     rate_of = by_step(make_schedule(config.optimizer, total_steps=config.steps))
-    batch = pretrain_batch(
-        config.batch_size, model.positions, config.masking.max_predictions, vocab_size
+    row = pretrain_batch(1, model.positions, config.masking.max_predictions, vocab_size)
+    batch = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((config.batch_size, *leaf.shape[1:]), leaf.dtype), row
     )
     return trace(
         lambda key: pretrain.init_params(model, key),
@@ -183,6 +185,27 @@ def test_base_to_the_number():
     assert (config.masking.rate, config.masking.mask_share, config.masking.random_share) == (
         *(0.15, 0.8, 0.1),
     )
+
+
+def test_large_lamb_to_the_number():
+    # NVIDIA/DeepLearningExamples, PyTorch/LanguageModeling/BERT, run_pretraining.sh.
+    config = load("pretrain_large_lamb")
+    model, optimizer = config.model, config.optimizer
+    assert (model.layers, model.width, model.heads, model.feed_forward) == (24, 1024, 16, 4096)
+    assert (optimizer.name, optimizer.weight_decay, optimizer.epsilon) == ("lamb", 0.01, 1e-6)
+    assert (optimizer.learning_rate, optimizer.warmup_fraction) == (6e-3, 0.2843)
+    assert (config.steps, config.batch_size, config.masking.max_predictions) == (7038, 65_536, 20)
+    (second,) = config.then
+    assert (second.learning_rate, second.warmup_fraction) == (4e-3, 0.128)
+    assert (second.steps, second.batch_size, second.max_predictions) == (1563, 32_768, 80)
+
+
+def test_a_field_of_a_later_phase_can_be_set_by_flag():
+    values = importlib.import_module("configs.pretrain_large_lamb").get_config()
+    path = "then[0].data"
+    assert config_path.get_type(path, values) is str
+    config_path.set_value(path, values, "runs/data512")
+    assert build(PretrainConfig, values).then[0].data == "runs/data512"
 
 
 def test_fine_tuning_defaults():

@@ -122,8 +122,8 @@ def test_bfloat16_computes_close_to_float32_on_float32_parameters():
     )
     arguments = ({"params": params}, batch.tokens, batch.mask_positions, batch.cls_positions)
     encoded = jax.eval_shape(run, *arguments)[1]["intermediates"]
-    layer = encoded["encoder"]["layer_0"]["__call__"][0]
-    assert layer.dtype == jnp.bfloat16
+    x, token_table = encoded["encoder"]["__call__"][0]
+    assert (x.dtype, token_table.dtype) == (jnp.bfloat16, jnp.float32)
     logits = encoded["mlm"]["__call__"][0]
     assert logits.dtype == jnp.float32
 
