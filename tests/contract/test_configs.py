@@ -19,7 +19,7 @@ from bert_jax.tasks.classifier import Classifier
 from bert_jax.training.optimizer import make_optimizer
 from bert_jax.training.schedules import make_schedule
 from bert_jax.training.sharding import batch_placer, make_mesh
-from bert_jax.training.state import TrainState, init_state
+from bert_jax.training.state import init_state, state_shapes
 from bert_jax.training.step import by_step, make_train_step
 
 NAMES = sorted(module.name for module in pkgutil.iter_modules(configs.__path__))
@@ -72,12 +72,7 @@ def shapes(tree):
 def trace(init_params, optimizer, rate_of, objective, batch, **options):
     """The state before and what one whole step makes of it, in shapes alone."""
     mesh = make_mesh(MeshConfig(data=-1, fsdp=1, tensor=1))
-
-    def init(key):
-        params = init_params(key)
-        return TrainState(jax.numpy.int32(0), params, optimizer.init(params), key)
-
-    state = jax.eval_shape(init, jax.random.key(0))
+    state = state_shapes(init_params, optimizer, prng="threefry2x32", mesh=mesh)
     step = make_train_step(objective, optimizer, rate_of, mesh=mesh, **options)
     after, metrics = jax.eval_shape(step, state, batch)
     assert shapes(after) == shapes(state)
