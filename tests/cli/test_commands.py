@@ -1,11 +1,16 @@
 """Each entry point as a user calls it, on `:tiny` configs."""
 
 import json
+import os
 import re
+import signal
 import statistics
+import subprocess
+import sys
+import time
 
 import pytest
-from cli.conftest import FINETUNE, PRETRAIN
+from cli.conftest import FINETUNE, PRETRAIN, ROOT
 
 TEXTS = ("河边的旅馆让人满意，老板很热情。", "旧书糟糕，周末再看店员也失望。")
 
@@ -194,3 +199,28 @@ def test_help_prints_the_flags(name, command):
     assert f"python -m bert_jax.{name}" in printed
     for flag in COMMANDS[name]:
         assert re.search(rf"^ *{re.escape(flag)}\b", printed, re.MULTILINE), flag
+
+
+def test_a_sigterm_ends_a_pretraining_saved_and_with_143(made, tmp_path):
+    flags = [f"--config.data={made.data}", f"--workdir={tmp_path}", "--config.steps=1000000"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bert_jax.pretrain", *PRETRAIN, *flags],
+        cwd=ROOT,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    metrics = tmp_path / "metrics.jsonl"
+    while not (metrics.exists() and metrics.read_text("utf-8")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 143, error
+    said = error.splitlines()[-1]
+    step = re.fullmatch(
+        r"stopped by SIGTERM with step (\d+) saved: run the same command again to go on\.", said
+    ).group(1)
+    assert (tmp_path / "checkpoints" / step).is_dir()
+    assert "Traceback" not in error
