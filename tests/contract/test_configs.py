@@ -195,12 +195,14 @@ def test_large_lamb_to_the_number():
     assert (second.steps, second.batch_size, second.max_predictions) == (1563, 32_768, 80)
 
 
-def test_a_field_of_a_later_phase_can_be_set_by_flag():
+def test_a_field_of_a_later_phase_is_set_by_its_type():
     values = importlib.import_module("configs.pretrain_large_lamb").get_config()
     path = "then[0].data"
     assert config_path.get_type(path, values) is str
     config_path.set_value(path, values, "runs/data512")
     assert build(PretrainConfig, values).then[0].data == "runs/data512"
+    with pytest.raises(TypeError):  # typed, as every other field
+        config_path.set_value("then[0].steps", values, "many")
 
 
 def test_fine_tuning_defaults():
