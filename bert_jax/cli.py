@@ -11,7 +11,6 @@ from ml_collections import config_flags
 from bert_jax.config import Values
 from bert_jax.errors import InputError
 
-BAD_INPUT = 2  # exit code
 CONFIG = "config"
 
 # The flags defined here are those of the command that runs: its --help prints them.
@@ -42,7 +41,7 @@ def _returns_nothing(action: Callable[[], Any]) -> None:
 def stop(message: str) -> None:
     """Prints the message to stderr and exits with code 2."""
     print(f"error: {message}", file=sys.stderr)
-    sys.exit(BAD_INPUT)
+    sys.exit(InputError.exit_code)
 
 
 def _parse(argv: list[str]) -> list[str]:

@@ -5,8 +5,10 @@ class InputError(ValueError):
     """Something the user gave cannot be used.
 
     The message is one sentence that names the file, line or field and the mend.
-    Entry points print it without a traceback and exit with code 2 (`bert_jax.cli`).
+    Entry points print it without a traceback and exit with `exit_code` (`bert_jax.cli`).
     """
+
+    exit_code = 2
 
 
 def first_line(error: Exception) -> str:

@@ -40,9 +40,14 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def open_workdir(
-    workdir: str | Path, config: Any, *, is_begun: bool, may_change: tuple[str, ...] = ()
+    workdir: str | Path,
+    config: Any,
+    *,
+    is_begun: bool,
+    may_change: tuple[str, ...] = (),
+    writes: bool = True,
 ) -> Path:
-    """Makes the directory and leaves the resolved config in it.
+    """Makes the directory and leaves the resolved config in it; without `writes` only checks.
 
     A directory that holds results (`is_begun`) of another config is refused, naming the
     first field that differs: results of two configs must not mix. Fields named in
@@ -50,11 +55,13 @@ def open_workdir(
     """
     directory = Path(workdir).absolute()
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        if writes:
+            directory.mkdir(parents=True, exist_ok=True)
         resolved = json.loads(json.dumps(dataclasses.asdict(config)))
         if is_begun and (directory / CONFIG).exists():
             _refuse_changes(directory, resolved, may_change)
-        write_json(directory / CONFIG, resolved)
+        if writes:
+            write_json(directory / CONFIG, resolved)
     except OSError as error:
         raise InputError(
             f"--workdir={workdir} cannot be written ({error.strerror}): choose another directory."

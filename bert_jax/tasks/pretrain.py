@@ -24,12 +24,13 @@ from bert_jax.tasks.saved_model import SavedModel
 from bert_jax.tasks.vocabulary import fit_vocabulary
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.training.checkpoint import Checkpoints, has_checkpoint
+from bert_jax.training.distributed import agreement, is_main
 from bert_jax.training.logging import RunLog, read_metrics
 from bert_jax.training.loop import TOKENS, At, evaluate, train
 from bert_jax.training.losses import accuracy, cross_entropy
 from bert_jax.training.metrics import Mean
 from bert_jax.training.optimizer import make_optimizer
-from bert_jax.training.sharding import batch_placer, check_batch, make_mesh, replicated
+from bert_jax.training.sharding import batch_placer, check_batch, host_part, make_mesh, replicated
 from bert_jax.training.state import TrainState, init_state
 from bert_jax.training.step import Objective, make_eval_step, make_train_step
 
@@ -112,6 +113,7 @@ class Data:
 
     def batches(self, config: PretrainConfig, split: str):
         """The batches of a split on this host."""
+        host, hosts = host_part(make_mesh(config.mesh))
         make = pipeline.training_batches if split == dataset.TRAIN else pipeline.heldout_batches
         return make(
             dataset.RowSource(self.directory, split),
@@ -121,8 +123,8 @@ class Data:
             max_instances=self.manifest["max_instances"],
             batch_size=config.batch_size,
             seed=config.seed,
-            host=jax.process_index(),
-            hosts=jax.process_count(),
+            host=host,
+            hosts=hosts,
         )
 
 
@@ -132,17 +134,24 @@ def run(config: Values, workdir: str | Path) -> dict[str, float]:
     A workdir with checkpoints is continued from the newest one, bit for bit; a finished
     one returns what it reached.
     """
-    config = build(PretrainConfig, config)
-    data = Data.open(config)
-    config = dataclasses.replace(
-        config, data=str(data.directory), model=fit_vocabulary(config.model, data.tokenizer)
-    )
-    mesh = make_mesh(config.mesh)
-    check_batch(mesh, config.batch_size, config.microbatches)
-    directory = wd.open_workdir(
-        workdir, config, is_begun=has_checkpoint(workdir), may_change=MAY_CHANGE
-    )
-    data.tokenizer.save(directory / wd.TOKENIZER)
+    with agreement():
+        config = build(PretrainConfig, config)
+        data = Data.open(config)
+        config = dataclasses.replace(
+            config, data=str(data.directory), model=fit_vocabulary(config.model, data.tokenizer)
+        )
+        mesh = make_mesh(config.mesh)
+        check_batch(mesh, config.batch_size, config.microbatches)
+        host_part(mesh)
+        directory = wd.open_workdir(
+            workdir,
+            config,
+            is_begun=has_checkpoint(workdir),
+            may_change=MAY_CHANGE,
+            writes=is_main(),
+        )
+        if is_main():
+            data.tokenizer.save(directory / wd.TOKENIZER)
 
     with Checkpoints(directory, keep=config.keep) as checkpoints:
         start = checkpoints.latest() or 0
@@ -151,7 +160,9 @@ def run(config: Values, workdir: str | Path) -> dict[str, float]:
         if start < config.steps:
             with RunLog(directory, step=start, total_steps=config.steps, title="pretrain") as log:
                 _train(config, data, mesh, checkpoints, log, start)
-    plots.draw_curves(directory)
+    with agreement():  # after which the log is whole for all of them
+        if is_main():
+            plots.draw_curves(directory)
     points = read_metrics(directory)
     return next((p for p in reversed(points) if p["split"] == dataset.HELDOUT), points[-1])
 
