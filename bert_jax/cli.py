@@ -1,6 +1,5 @@
 """What the entry points share: flags, and errors a user can act on."""
 
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +11,6 @@ from ml_collections import config_flags
 from bert_jax.config import Values
 from bert_jax.errors import InputError, Interrupted
 
-# Exit codes.
-BAD_INPUT = 2
-TERMINATED = 128 + signal.SIGTERM
 CONFIG = "config"
 
 # The flags defined here are those of the command that runs: its --help prints them.
@@ -38,7 +34,7 @@ def guard(action: Callable[[], Any]) -> None:
         stop(str(error))
     except Interrupted as error:
         print(error, file=sys.stderr)
-        sys.exit(TERMINATED)
+        sys.exit(error.exit_code)
 
 
 def _returns_nothing(action: Callable[[], Any]) -> None:
@@ -49,7 +45,7 @@ def _returns_nothing(action: Callable[[], Any]) -> None:
 def stop(message: str) -> None:
     """Prints the message to stderr and exits with code 2."""
     print(f"error: {message}", file=sys.stderr)
-    sys.exit(BAD_INPUT)
+    sys.exit(InputError.exit_code)
 
 
 def _parse(argv: list[str]) -> list[str]:

@@ -1,20 +1,26 @@
 """The exceptions a user is meant to read, and what they say of others."""
 
+import signal
+
 
 class InputError(ValueError):
     """Something the user gave cannot be used.
 
     The message is one sentence that names the file, line or field and the mend.
-    Entry points print it without a traceback and exit with code 2 (`bert_jax.cli`).
+    Entry points print it without a traceback and exit with `exit_code` (`bert_jax.cli`).
     """
+
+    exit_code = 2
 
 
 class Interrupted(Exception):
     """The run was told to stop and has saved what it did.
 
-    Entry points print the message and exit with code 143, as a process ended by SIGTERM
+    Entry points print the message and exit with `exit_code`, as a process ended by SIGTERM
     does: a scheduler takes 0 for a run that is done, and would not start it again.
     """
+
+    exit_code = 128 + signal.SIGTERM
 
 
 def first_line(error: Exception) -> str:

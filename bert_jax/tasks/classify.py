@@ -149,6 +149,10 @@ def run(config: Values, workdir: str | Path) -> dict[str, float]:
     Continues an interrupted run from its last evaluation; returns at once from a
     finished one.
     """
+    if jax.process_count() > 1:
+        raise InputError(
+            f"fine-tuning runs in one process and here are {jax.process_count()}: start one."
+        )
     config = build(FinetuneConfig, config)
     start = find_start(config)
     init_from = config.init_from if start.pretrained is None else str(start.pretrained.directory)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import grain
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -18,6 +17,7 @@ from bert_jax.errors import InputError
 from bert_jax.tasks.vocabulary import fit_vocabulary
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.training.schedules import Schedule, make_schedule
+from bert_jax.training.sharding import host_part, make_mesh
 from bert_jax.training.state import TrainState
 
 # What the batches of a dataset depend on; not where its sources lay.
@@ -79,6 +79,8 @@ class Phase:
     microbatches: int
     masking: MaskingConfig
     seed: int
+    host: int  # which part of a batch's rows is read here
+    hosts: int  # of how many parts
 
     def training_batches(self) -> grain.MapDataset:
         """This host's part of every batch; element s belongs to step `first` + 1 + s."""
@@ -119,8 +121,8 @@ class Phase:
             max_instances=self.data.manifest["max_instances"],
             batch_size=self.batch_size,
             seed=self.seed,
-            host=jax.process_index(),
-            hosts=jax.process_count(),
+            host=self.host,
+            hosts=self.hosts,
         )
 
 
@@ -139,9 +141,10 @@ def open_phases(config: PretrainConfig) -> tuple[PretrainConfig, list[Phase]]:
         learning_rate=0.0,
         warmup_fraction=0.0,
     )
+    parts = host_part(make_mesh(config.mesh))
     phases: list[Phase] = []
     for number, part in enumerate((first, *config.then)):
-        phases.append(_open(part, number, phases, config))
+        phases.append(_open(part, number, phases, config, *parts))
     then = tuple(
         dataclasses.replace(part, data=str(phase.data.directory))
         for part, phase in zip(config.then, phases[1:], strict=True)
@@ -157,7 +160,7 @@ def open_phases(config: PretrainConfig) -> tuple[PretrainConfig, list[Phase]]:
 
 def phase_of(phases: list[Phase], step: int) -> Phase:
     """The phase that has done `step` as its last so far."""
-    return next(phase for phase in phases if step <= phase.last)
+    return next((phase for phase in phases if step <= phase.last), phases[-1])
 
 
 def check_position(saved: dict[str, Any], phase: Phase, step: int) -> None:
@@ -211,7 +214,14 @@ def _schedules(optimizer: OptimizerConfig, config: PretrainConfig) -> list[tuple
     return [(first, make_schedule(own, total_steps=steps)) for first, steps, own in parts]
 
 
-def _open(part: PhaseConfig, number: int, before: list[Phase], config: PretrainConfig) -> Phase:
+def _open(
+    part: PhaseConfig,
+    number: int,
+    before: list[Phase],
+    config: PretrainConfig,
+    host: int,
+    hosts: int,
+) -> Phase:
     if part.data or not before:
         field = f"config.then[{number - 1}].data" if before else "config.data"
         data = Data.open(part.data, positions=config.model.positions, field=field)
@@ -234,4 +244,6 @@ def _open(part: PhaseConfig, number: int, before: list[Phase], config: PretrainC
         microbatches=part.microbatches,
         masking=dataclasses.replace(config.masking, max_predictions=part.max_predictions),
         seed=config.seed,
+        host=host,
+        hosts=hosts,
     )

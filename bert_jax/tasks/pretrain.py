@@ -1,6 +1,8 @@
 """Pretraining: masked tokens and next sentence on prepared datasets."""
 
+import contextlib
 import dataclasses
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from bert_jax.tasks.phases import Phase, check_position, open_phases, phase_of, 
 from bert_jax.tasks.saved_model import SavedModel
 from bert_jax.training.checkpoint import BEST_METRIC, Checkpoints, Restored, has_checkpoint
 from bert_jax.training.clock import Clock
+from bert_jax.training.distributed import agreement, is_main
 from bert_jax.training.hardware import peak_flops
 from bert_jax.training.interruption import Interruption
 from bert_jax.training.logging import RunLog, read_metrics
@@ -104,19 +107,21 @@ def run(config: Values, workdir: str | Path) -> dict[str, Any]:
     A workdir with checkpoints is continued from the newest one, bit for bit; a finished
     one returns what it reached. Raises Interrupted after a SIGTERM, with the state saved.
     """
-    config, phases = open_phases(build(PretrainConfig, config))
-    mesh = make_mesh(config.mesh)
-    for phase in phases:
-        check_batch(mesh, phase.batch_size, phase.microbatches)
-    with wd.locked(workdir, is_first=jax.process_index() == 0) as directory:
+    with contextlib.ExitStack() as stack:
+        with agreement():
+            config, phases = open_phases(build(PretrainConfig, config))
+            mesh = make_mesh(config.mesh)
+            for phase in phases:
+                check_batch(mesh, phase.batch_size, phase.microbatches)
+            directory = stack.enter_context(wd.locked(workdir, is_first=is_main()))
+            is_begun = has_checkpoint(directory)
+            wd.check_config(directory, config, is_begun=is_begun, may_change=MAY_CHANGE)
         return _run(config, phases, mesh, directory)
 
 
 def _run(
     config: PretrainConfig, phases: list[Phase], mesh: Mesh, directory: Path
 ) -> dict[str, Any]:
-    is_begun = has_checkpoint(directory)
-    wd.check_config(directory, config, is_begun=is_begun, may_change=MAY_CHANGE)
     with Checkpoints(directory, keep=config.keep, best_metric=BEST_METRIC) as checkpoints:
         restored = checkpoints.restore_newest(
             state_shapes(
@@ -127,15 +132,17 @@ def _run(
             ),
             lambda step, run: check_position(run["position"], phase_of(phases, step), step),
         )
-        # Only now, so that a refused run has changed nothing.
-        wd.write_config(directory, config)
-        phases[0].data.tokenizer.save(directory / wd.TOKENIZER)
+        if is_main():  # only now, so that a refused run has changed nothing
+            wd.write_config(directory, config)
+            phases[0].data.tokenizer.save(directory / wd.TOKENIZER)
         if not (restored and restored.run["is_over"]):
             start = restored.step if restored else 0
             total = phases[-1].last
             with RunLog(directory, step=start, total_steps=total, title="pretrain") as log:
                 _Training(config, phases, mesh, directory, log, checkpoints).go(restored)
-    plots.draw_curves(directory)
+    with agreement():  # after which the log is whole for all of them
+        if is_main():
+            plots.draw_curves(directory)
     points = read_metrics(directory)
     return next((p for p in reversed(points) if p["split"] == dataset.HELDOUT), points[-1])
 
@@ -165,7 +172,8 @@ class _Training:
     def go(self, restored: Restored | None) -> None:
         """Trains from what was restored, or from nothing."""
         record = restored.run if restored else {}
-        clock = Clock(wd.first_start(self._directory), record.get("clock"))
+        first_start = wd.first_start(self._directory) if is_main() else time.time()
+        clock = Clock(first_start, record.get("clock"))
         state = restored.state if restored else self._first_state()
         start = int(state.step)
         config = self._config

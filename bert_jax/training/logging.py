@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from bert_jax.errors import InputError
+from bert_jax.training.distributed import is_main
 from bert_jax.workdir import write_text
 
 METRICS = "metrics.jsonl"
@@ -18,14 +20,19 @@ METRICS = "metrics.jsonl"
 class RunLog:
     """Writes logged points; a resumed run first drops the points after its step.
 
-    Each line of metrics.jsonl is one object: step, split and every metric by name.
+    Each line of metrics.jsonl is one object: step, split and every metric by name. Of several
+    processes only the main one writes; in the others all of this does nothing.
     """
 
     def __init__(self, workdir: Path, *, step: int, total_steps: int, title: str):
-        self._path = workdir / METRICS
-        _drop_after(self._path, step)
-        self._file = self._path.open("a", encoding="utf-8")
-        self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
+        self._writes = is_main()
+        path = workdir / METRICS if self._writes else Path(os.devnull)
+        if self._writes:
+            _drop_after(path, step)
+        self._file = path.open("a", encoding="utf-8")
+        self._events = SummaryWriter(
+            str(workdir / "tensorboard"), purge_step=step + 1, write_to_disk=self._writes
+        )
         # A log file gets a line every half minute, a terminal a moving bar.
         is_terminal = sys.stderr.isatty()
         self._bar = tqdm(
@@ -35,6 +42,7 @@ class RunLog:
             unit="step",
             mininterval=0.5 if is_terminal else 30,
             dynamic_ncols=is_terminal,
+            disable=not self._writes,
         )
 
     def __enter__(self) -> "RunLog":
@@ -70,7 +78,8 @@ class RunLog:
 
     def say(self, line: str) -> None:
         """Prints a line above the bar."""
-        self._bar.write(line)
+        if self._writes:
+            self._bar.write(line)
 
 
 def read_metrics(workdir: str | Path) -> list[dict[str, Any]]:

@@ -63,6 +63,26 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
 
 
+def host_part(mesh: Mesh) -> tuple[int, int]:
+    """Which part of a batch's rows lies on this host's devices: (index, parts).
+
+    Hosts that share rows, as where the tensor axis goes over hosts, are given the same part.
+    Raises InputError when the devices of two hosts hold some rows in common and others not.
+    """
+    ways = mesh.shape["data"] * mesh.shape["fsdp"]
+    held: dict[int, set[int]] = {}
+    for device, (rows,) in batch_sharding(mesh).devices_indices_map((ways,)).items():
+        held.setdefault(device.process_index, set()).add(rows.start or 0)
+    parts = sorted({tuple(sorted(rows)) for rows in held.values()})
+    if sum(map(len, parts)) != ways or len({len(part) for part in parts}) > 1:
+        raise InputError(
+            f"config.mesh {' x '.join(str(size) for size in mesh.shape.values())} shares rows"
+            " between hosts unevenly: let config.mesh.tensor be a multiple or a divisor of the"
+            f" {len(mesh.local_devices)} devices of a host."
+        )
+    return parts.index(tuple(sorted(held[jax.process_index()]))), len(parts)
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     """The same value on every device."""
     return NamedSharding(mesh, PartitionSpec())

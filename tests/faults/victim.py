@@ -105,7 +105,7 @@ def main() -> None:
         cli.stop(str(error))
     except Interrupted as error:
         print(error, file=sys.stderr)
-        sys.exit(cli.TERMINATED)
+        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,0 @@
-"""`python -m bert_jax.evaluate --config=FILE[:ARG] --workdir=DIR`."""
-
-from bert_jax import cli
-from bert_jax.tasks.evaluate import run
-
-if __name__ == "__main__":
-    cli.main(run)
