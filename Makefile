@@ -4,11 +4,12 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: help quickstart quickstart-tiny test lint format clean
+.PHONY: help quickstart quickstart-tiny test test-slow lint format clean
 
 help:
 	@echo "make quickstart   prepare, pretrain, fine-tune, evaluate, predict on real Chinese text"
 	@echo "make test         the tests"
+	@echo "make test-slow    those that take minutes: training on several processes"
 	@echo "make lint         ruff, and formatting checked"
 
 $(VENV)/installed: requirements.txt pyproject.toml
@@ -30,7 +31,10 @@ quickstart-tiny: $(VENV)/installed
 	$(RUN) -m launch.quickstart --workdir=runs/quickstart-tiny --variant=tiny
 
 test: $(VENV)/installed-dev
-	$(RUN) -m pytest $(ARGS)
+	$(RUN) -m pytest -m "not slow" $(ARGS)
+
+test-slow: $(VENV)/installed-dev
+	$(RUN) -m pytest -m slow $(ARGS)
 
 lint: $(VENV)/installed-dev
 	$(RUN) -m ruff check .
