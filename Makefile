@@ -9,7 +9,7 @@ RUN := $(VENV)/bin/python
 help:
 	@echo "make quickstart   prepare, pretrain, fine-tune, evaluate, predict on real Chinese text"
 	@echo "make test         the tests"
-	@echo "make test-slow    those that take minutes: training on several processes"
+	@echo "make test-slow    those that take minutes: several processes, killed and damaged runs"
 	@echo "make lint         ruff, and formatting checked"
 
 $(VENV)/installed: requirements.txt pyproject.toml
@@ -30,8 +30,9 @@ quickstart: $(VENV)/installed
 quickstart-tiny: $(VENV)/installed
 	$(RUN) -m launch.quickstart --workdir=runs/quickstart-tiny --variant=tiny
 
+# A file is one process's, so that what its tests share is made once.
 test: $(VENV)/installed-dev
-	$(RUN) -m pytest -m "not slow" $(ARGS)
+	$(RUN) -m pytest -m "not slow" --numprocesses auto --dist loadfile $(ARGS)
 
 test-slow: $(VENV)/installed-dev
 	$(RUN) -m pytest -m slow $(ARGS)

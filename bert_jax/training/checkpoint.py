@@ -3,14 +3,12 @@
 Beside the arrays lies `run`, the record with the data position, the resolved config, the
 tokenizer's files and the checksum of every array, so that a checkpoint directory can be
 moved by itself and damage is noticed. The parts are separate, so a reader of parameters
-never touches the optimizer's two copies. This is the only file that knows Orbax. Saving is
+never touches the optimizer's two copies. This is the only file that calls Orbax. Saving is
 asynchronous and atomic: a directory without Orbax's commit marks does not count.
 """
 
 import contextlib
-import logging
 import math
-import os
 import shutil
 import sys
 import textwrap
@@ -27,6 +25,7 @@ from orbax.checkpoint import v1 as ocp
 
 from bert_jax.errors import InputError, first_line
 from bert_jax.training import record as records
+from bert_jax.training.orbax_noise import hush
 from bert_jax.training.record import Damaged, OtherFormat, Record
 from bert_jax.training.state import TrainState
 from bert_jax.workdir import FULL
@@ -39,9 +38,6 @@ _MARKS = ("_CHECKPOINT_METADATA", "commit_success.txt")  # Orbax's, in a finishe
 _PARTIAL = "*.orbax-checkpoint-tmp*"
 # Signs that the machine, not the checkpoint, is at fault.
 _TRANSIENT = ("PERMISSION_DENIED", "Permission denied", "RESOURCE_EXHAUSTED", "Too many open files")
-
-# All that Orbax logs as an error it raises too, and here becomes one sentence.
-logging.getLogger("absl").addFilter(lambda entry: f"{os.sep}orbax{os.sep}" not in entry.pathname)
 
 
 class Restored(NamedTuple):
@@ -61,6 +57,7 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: str | Path, *, keep: int = 1, best_metric: str = ""):
+        hush()
         self.directory = Path(workdir).absolute() / DIRECTORY
         self._keep = keep
         self._best_metric = best_metric

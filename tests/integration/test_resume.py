@@ -319,12 +319,8 @@ def test_a_damaged_checkpoint_is_set_aside(data, pretrained, tmp_path, monkeypat
     starts = first_steps(monkeypatch, pretrain)
     pretrain.run(corpus.pretrain_config(data), workdir)
     assert starts == [8]
-    assert re.search(
-        rf"^checkpoint 12 of {workdir} is damaged \(.*\): kept in damaged/12, going on from"
-        r" step 8$",
-        capsys.readouterr().out,
-        re.MULTILINE,
-    )
+    line = rf"^checkpoint 12 of {workdir} is damaged \(.*\): kept in damaged/12, going on from"
+    assert re.search(line + " step 8$", capsys.readouterr().out, re.MULTILINE)
     assert (workdir / "damaged" / "12" / "_CHECKPOINT_METADATA").is_file()
     assert_same_run(workdir, pretrained)
 
@@ -356,7 +352,7 @@ def test_a_workdir_in_use_is_refused(
     message = rf"run is in use by process {os.getpid()} on {socket.gethostname()} since 20"
     with locked(tmp_path / "run"), pytest.raises(InputError, match=message):
         stage.run(config, tmp_path / "run")
-    assert not any((tmp_path / "run").iterdir())
+    assert not any((tmp_path / "run").iterdir())  # the lock is gone too
 
 
 def test_eight_devices_are_here():
