@@ -56,19 +56,34 @@ def write_json(path: Path, value: Any) -> None:
 
 
 @contextlib.contextmanager
+def writing(workdir: str | Path) -> Iterator[None]:
+    """What the disk has against a write becomes an InputError."""
+    try:
+        yield
+    except OSError as error:
+        what, mend = error.strerror, "choose another directory"
+        if error.errno in FULL:
+            what, mend = "the disk is full", "free space and run the command again"
+        raise InputError(f"--workdir={workdir} cannot be written ({what}): {mend}.") from None
+
+
+@contextlib.contextmanager
 def locked(workdir: str | Path, *, is_first: bool = True) -> Iterator[Path]:
     """Makes the directory and holds it for this run; gives its absolute path.
 
-    Of the processes of one run only the first takes the lock. The kernel frees it when
-    the process ends, however it ends. Raises InputError where another run has it, or the
-    directory cannot be written.
+    Of the processes of one run the first makes it and takes the lock, and only then the
+    others come. The kernel frees it when the process ends, however it ends. Raises InputError
+    where another run has it, or the directory cannot be written or is not shared.
     """
     directory = Path(workdir).absolute()
-    try:
+    if not is_first and not directory.is_dir():
+        raise InputError(
+            f"--workdir={workdir} is not there, where another process has made its own: name one"
+            " directory that all hosts share."
+        )
+    with writing(workdir):
         directory.mkdir(parents=True, exist_ok=True)
         handle = _take_lock(directory, workdir) if is_first else None
-    except OSError as error:
-        raise _unwritable(workdir, error) from None
     if handle is None:
         yield directory
         return
@@ -103,9 +118,8 @@ def _lock(handle: int, workdir: str | Path) -> None:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         # Empty in the moment between the locking and the writing.
-        process, host, since = ([*os.pread(handle, 300, 0).decode().split(" ", 2), "?", "?", "?"])[
-            :3
-        ]
+        told = os.pread(handle, 300, 0).decode().strip() or "? ? ?"
+        process, host, since = told.split(" ", 2)
         raise InputError(
             f"--workdir={workdir} is in use by process {process} on {host} since {since}:"
             " wait for it, or use another --workdir."
@@ -134,19 +148,12 @@ def check_config(
 
 def write_config(directory: Path, config: Any) -> None:
     """Leaves the resolved config in the workdir, once nothing speaks against the run."""
-    try:
+    with writing(directory):
         write_json(directory / CONFIG, _resolved(config))
-    except OSError as error:
-        raise _unwritable(directory, error) from None
 
 
 def _resolved(config: Any) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(config)))
-
-
-def _unwritable(workdir: str | Path, error: OSError) -> InputError:
-    mend = "free space" if error.errno in FULL else "choose another directory"
-    return InputError(f"--workdir={workdir} cannot be written ({error.strerror}): {mend}.")
 
 
 def first_start(directory: Path) -> float:

@@ -113,9 +113,12 @@ def run(config: Values, workdir: str | Path) -> dict[str, Any]:
             mesh = make_mesh(config.mesh)
             for phase in phases:
                 check_batch(mesh, phase.batch_size, phase.microbatches)
-            directory = stack.enter_context(wd.locked(workdir, is_first=is_main()))
-            is_begun = has_checkpoint(directory)
-            wd.check_config(directory, config, is_begun=is_begun, may_change=MAY_CHANGE)
+        for is_first in (True, False):
+            with agreement():
+                if is_first == is_main():
+                    directory = stack.enter_context(wd.locked(workdir, is_first=is_first))
+                    is_begun = has_checkpoint(directory)
+                    wd.check_config(directory, config, is_begun=is_begun, may_change=MAY_CHANGE)
         return _run(config, phases, mesh, directory)
 
 

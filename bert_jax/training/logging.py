@@ -1,18 +1,23 @@
 """What a run tells: metrics.jsonl, TensorBoard events and a progress bar."""
 
+import contextlib
 import json
 import math
 import os
+import socket
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
-from tensorboardX import SummaryWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.record_writer import RecordWriter
+from tensorboardX.summary import scalar
 from tqdm import tqdm
 
 from bert_jax.errors import InputError
 from bert_jax.training.distributed import is_main
-from bert_jax.workdir import write_text
+from bert_jax.workdir import write_bytes, writing
 
 METRICS = "metrics.jsonl"
 
@@ -26,13 +31,12 @@ class RunLog:
 
     def __init__(self, workdir: Path, *, step: int, total_steps: int, title: str):
         self._writes = is_main()
-        path = workdir / METRICS if self._writes else Path(os.devnull)
+        self._path = workdir / METRICS
         if self._writes:
-            _drop_after(path, step)
-        self._file = path.open("a", encoding="utf-8")
-        self._events = SummaryWriter(
-            str(workdir / "tensorboard"), purge_step=step + 1, write_to_disk=self._writes
-        )
+            with writing(workdir):
+                _drop_after(self._path, step)
+                self._file = self._path.open("a", encoding="utf-8")
+                self._events = _Events(workdir / "tensorboard", step + 1)
         # A log file gets a line every half minute, a terminal a moving bar.
         is_terminal = sys.stderr.isatty()
         self._bar = tqdm(
@@ -50,19 +54,26 @@ class RunLog:
 
     def __exit__(self, *_: Any) -> None:
         self._bar.close()
-        self._events.close()
-        self._file.close()
+        if not self._writes:
+            return
+        # What is written is flushed: a full disk has nothing more to say here.
+        with contextlib.suppress(OSError):
+            self._events.close()
+        with contextlib.suppress(OSError):
+            self._file.close()
 
     def write(self, step: int, split: str, metrics: dict[str, float]) -> dict[str, Any]:
         """Appends one point and returns it; a killed process leaves it whole."""
         # JSON has no nan: a metric that nothing counted for is null.
         values = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
         point = {"step": step, "split": split, **values}
-        self._file.write(json.dumps(point) + "\n")
-        self._file.flush()
-        for name, value in values.items():
-            if value is not None:
-                self._events.add_scalar(f"{split}/{name}", value, step)
+        if not self._writes:
+            return point
+        with writing(self._path.parent):
+            self._file.write(json.dumps(point) + "\n")
+            self._file.flush()
+            numbers = {f"{split}/{n}": value for n, value in values.items() if value is not None}
+            self._events.write(step, numbers)
         return point
 
     def progress(self, step: int, shown: dict[str, float]) -> None:
@@ -82,24 +93,61 @@ class RunLog:
             self._bar.write(line)
 
 
+class _Events:
+    """An event file for TensorBoard, which then forgets what it has from `purge_step` on.
+
+    Not tensorboardX's own writer: its thread dies of a full disk, and the run then waits
+    for it forever.
+    """
+
+    def __init__(self, directory: Path, purge_step: int):
+        directory.mkdir(exist_ok=True)
+        # The process is named, for a run may be begun again within the second.
+        name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
+        self._writer = RecordWriter(str(directory / name))
+        self._put(Event(file_version="brain.Event:2"))
+        start = SessionLog(status=SessionLog.START)
+        self._put(Event(step=purge_step, session_log=start))
+
+    def write(self, step: int, numbers: dict[str, float]) -> None:
+        for tag, value in numbers.items():
+            self._put(Event(step=step, summary=scalar(tag, value)))
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+    def _put(self, event: Event) -> None:
+        event.wall_time = time.time()
+        self._writer.write(event.SerializeToString())
+
+
 def read_metrics(workdir: str | Path) -> list[dict[str, Any]]:
     """Every logged point, in order."""
     path = Path(workdir) / METRICS
     try:
-        return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        lines = path.read_bytes().splitlines()
     except FileNotFoundError:
         raise InputError(
             f"{path} is missing, which says what the run has reached: put it back, or use a new"
             " --workdir."
         ) from None
+    return [_point(path, number, line) for number, line in enumerate(lines, 1)]
 
 
 def _drop_after(path: Path, step: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text("utf-8").splitlines(keepends=True):
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), 1):
         # A killed run may have left half a line at the end.
-        if line.endswith("\n") and json.loads(line)["step"] <= step:
+        if line.endswith(b"\n") and _point(path, number, line)["step"] <= step:
             kept.append(line)
-    write_text(path, "".join(kept))
+    write_bytes(path, b"".join(kept))
+
+
+def _point(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        return json.loads(line)
+    except ValueError:
+        raise InputError(f"{path}:{number} is no JSON: delete that line to go on.") from None

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from orbax.checkpoint import checkpoint_manager
 
 from bert_jax.errors import InputError
 from bert_jax.tasks import saved_model
@@ -29,14 +30,14 @@ def make_state(step, width=12, scale=1.0):
         "norm": {"scale": jnp.ones(32), "half": jnp.full(5, step, jnp.bfloat16)},
     }
     moments = optax.adam(1e-3).init(params)
-    return TrainState(jnp.int32(step), params, moments, jax.random.key(step))
+    return TrainState(jnp.int32(step), params, moments, jax.random.key(step), jnp.zeros(()))
 
 
-def save(workdir, *steps, metrics=None, run=RUN, **options):
+def save(workdir, *steps, metrics=None, scale=1.0, **options):
     """A checkpoint of each step, one after the other."""
     with Checkpoints(workdir, **options) as checkpoints:
         for step in steps:
-            checkpoints.save(make_state(step), run, (metrics or {}).get(step, {}))
+            checkpoints.save(make_state(step, scale=scale), RUN, (metrics or {}).get(step, {}))
     return workdir
 
 
@@ -336,6 +337,7 @@ def test_the_best_that_cannot_be_read_is_neither_deleted_nor_passed_over(tmp_pat
         checkpoints.best()
 
 
+PARTIAL = ".orbax-checkpoint-tmp"
 FULL = r"cannot be written to .*checkpoints \(the disk is full\): free space and run the command"
 
 
@@ -348,13 +350,10 @@ def test_a_disk_that_is_full(tmp_path):
     ).returncode:
         pytest.skip("no file system can be mounted here")
     try:
-        done = 0
-        with pytest.raises(InputError, match=FULL) as caught, Checkpoints(tmp_path, keep=99) as c:
-            for step in range(1, 60):
-                c.save(make_state(step, scale=np.pi), RUN, {})
-                done = step
+        with pytest.raises(InputError, match=FULL) as caught:
+            save(tmp_path, *range(1, 60), keep=99, scale=np.pi)
         newest = max(steps(tmp_path))
-        assert newest in (done - 1, done)
+        assert newest > 1
         assert str(caught.value).startswith(f"checkpoint {newest + 1} cannot be written")
         assert str(caught.value).endswith(f"it continues from step {newest}.")
         # No name is left but those of finished ones, and they are whole.
@@ -366,40 +365,47 @@ def test_a_disk_that_is_full(tmp_path):
         subprocess.run(["umount", tmp_path], check=True)
 
 
-@pytest.mark.parametrize("at", ["the next save", "the end"])
+def no_space():
+    raise ValueError("Failed writing: No space left on device [os_error_code='28']")
+
+
+@pytest.mark.parametrize("at", ["_finalize", "close"])
 def test_a_save_that_fails_in_the_background(at, two, tmp_path, monkeypatch):
+    """Without a real disk: the thread that ends a save raises, or the closing does."""
     workdir = shutil.copytree(two, tmp_path / "run")
-    (workdir / "checkpoints" / "12.orbax-checkpoint-tmp").mkdir()
+    owner = checkpoint_manager.CheckpointManager
 
-    def fail(self):
-        raise ValueError("Failed writing: No space left on device [os_error_code='28']")
+    def fail(self, *_):
+        (workdir / "checkpoints" / "12").rename(workdir / "checkpoints" / f"12{PARTIAL}")
+        no_space()
 
-    saver = checkpoint.ocp.training.Checkpointer
-    saved = []
+    finish = owner._wait_for_checkpointers
+
+    def fail_late(self):
+        finish(self)
+        fail(self)
+
+    if at == "close":
+        monkeypatch.setattr(owner, "close", lambda self: (self.wait_until_finished(), fail(self)))
+    else:
+        monkeypatch.setattr(owner, "_wait_for_checkpointers", fail_late)
+    later = (16, 20) if at == "_finalize" else ()
     message = rf"checkpoint 12 {FULL} again; it continues from step 8\."
-    with pytest.raises(InputError, match=message), Checkpoints(workdir, keep=9) as checkpoints:
-        checkpoints.save(make_state(12), RUN, {})
-        checkpoints.wait()
-        shutil.rmtree(workdir / "checkpoints" / "12")
-        (workdir / "checkpoints" / "12.orbax-checkpoint-tmp").mkdir(exist_ok=True)
-        monkeypatch.setattr(saver, "wait" if at == "the next save" else "close", fail)
-        if at == "the next save":
-            checkpoints.save(make_state(16), RUN, {})
-            saved.append(16)
+    with pytest.raises(InputError, match=message):
+        save(workdir, 12, *later, keep=9)
     assert steps(workdir) == [4, 8]
-    assert saved == []
 
 
-def test_a_full_disk_beside_another_error_is_said_too(tmp_path, monkeypatch, capsys):
-    def fail(self):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    class Interrupted(BaseException):
-        pass
-
-    with pytest.raises(Interrupted), Checkpoints(tmp_path) as checkpoints:
+def interrupted_run(workdir, monkeypatch):
+    with Checkpoints(workdir) as checkpoints:
         checkpoints.save(make_state(4), RUN, {})
-        checkpoints.wait()
-        monkeypatch.setattr(checkpoint.ocp.training.Checkpointer, "close", fail)
-        raise Interrupted
+        monkeypatch.setattr(
+            checkpoint.ocp.training.Checkpointer, "close", lambda self: (self.wait(), no_space())
+        )
+        raise KeyboardInterrupt
+
+
+def test_a_full_disk_beside_what_ends_the_run_is_said_too(tmp_path, monkeypatch, capsys):
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_run(tmp_path, monkeypatch)
     assert "error: checkpoint 4 cannot be written" in capsys.readouterr().err
