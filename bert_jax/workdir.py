@@ -57,6 +57,11 @@ def open_workdir(
     try:
         if writes:
             directory.mkdir(parents=True, exist_ok=True)
+        elif not directory.is_dir():
+            raise InputError(
+                f"--workdir={workdir} is not there, where another process has made its own: name"
+                " one directory that all hosts share."
+            )
         resolved = json.loads(json.dumps(dataclasses.asdict(config)))
         if is_begun and (directory / CONFIG).exists():
             _refuse_changes(directory, resolved, may_change)

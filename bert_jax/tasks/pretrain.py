@@ -143,15 +143,7 @@ def run(config: Values, workdir: str | Path) -> dict[str, float]:
         mesh = make_mesh(config.mesh)
         check_batch(mesh, config.batch_size, config.microbatches)
         host_part(mesh)
-        directory = wd.open_workdir(
-            workdir,
-            config,
-            is_begun=has_checkpoint(workdir),
-            may_change=MAY_CHANGE,
-            writes=is_main(),
-        )
-        if is_main():
-            data.tokenizer.save(directory / wd.TOKENIZER)
+    directory = _open_workdir(config, data, workdir)
 
     with Checkpoints(directory, keep=config.keep) as checkpoints:
         start = checkpoints.latest() or 0
@@ -165,6 +157,22 @@ def run(config: Values, workdir: str | Path) -> dict[str, float]:
             plots.draw_curves(directory)
     points = read_metrics(directory)
     return next((p for p in reversed(points) if p["split"] == dataset.HELDOUT), points[-1])
+
+
+def _open_workdir(config: PretrainConfig, data: Data, workdir: str | Path) -> Path:
+    """The workdir with config and tokenizer, written by the main process before the others look."""
+
+    def opened(writes: bool) -> Path:
+        is_begun = has_checkpoint(workdir)
+        return wd.open_workdir(
+            workdir, config, is_begun=is_begun, may_change=MAY_CHANGE, writes=writes
+        )
+
+    with agreement():
+        if is_main():
+            data.tokenizer.save(opened(writes=True) / wd.TOKENIZER)
+    with agreement():
+        return opened(writes=False)
 
 
 def _train(
