@@ -3,11 +3,13 @@
 import itertools
 import re
 
+import jax
 import numpy as np
 import pytest
 from integration import corpus
 
 from bert_jax.config import FinetuneConfig, build
+from bert_jax.errors import InputError
 from bert_jax.tasks import classify, saved_model
 from bert_jax.training.checkpoint import Checkpoints
 from bert_jax.training.logging import read_metrics
@@ -152,3 +154,12 @@ def test_patience_zero_goes_to_the_end(pretrained, reviews_path, tmp_path, monke
         epoch // 4,
         epoch // 4 + 1,
     }
+
+
+def test_fine_tuning_on_several_processes_is_refused(
+    pretrained, reviews_path, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(InputError, match=r"fine-tuning runs in one process and here are 2"):
+        classify.run(corpus.finetune_config(reviews_path, pretrained), tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -183,12 +183,21 @@ def test_a_mesh_that_cannot_be_stops_every_process(start, data, tmp_path, flags,
 
 
 @pytest.mark.slow
-def test_what_one_process_finds_wrong_stops_every_process(start, data, tmp_path):
-    first, second = numbered(2, f"--workdir={tmp_path / 'out'}")
-    ended = start((*first, f"--config.data={data}"), (*second, "--config.data=nowhere"))
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--config.data=nowhere", "holds no prepared dataset"),
+        ("--workdir=nowhere", "name one directory that all hosts share"),
+    ],
+)
+def test_what_one_process_finds_wrong_stops_every_process(start, data, tmp_path, flag, message):
+    first, second = numbered(2, f"--workdir={tmp_path / 'out'}", f"--config.data={data}")
+    ended = start(first, (*second, flag))
     assert [process.code for process in ended] == [2, 2]
-    assert "error: process 1: nowhere" in ended[0].stderr
-    assert "error: nowhere" in ended[1].stderr
+    assert ended[0].stderr.startswith("error: process 1: ")
+    for process in ended:
+        assert message in process.stderr.splitlines()[-1]
+    assert not (ROOT / "nowhere").exists()
 
 
 @pytest.mark.slow
