@@ -156,14 +156,14 @@ def test_a_wrong_bit_that_orbax_lets_through(two, tmp_path, monkeypatch, capsys)
 
 
 def test_the_key_and_the_moments_have_checksums_too(two, tmp_path, monkeypatch):
-    for number, part in enumerate(("step", "key", "state")):
+    for number, part in enumerate(("step", "key", "optimizer")):
         workdir = shutil.copytree(two, tmp_path / str(number))
         other = make_state(7)
-        parts = {"step": other.step, "key": other.key, "state": one_bit(other.optimizer)}
+        parts = {"step": other.step, "key": other.key, "optimizer": one_bit(other.optimizer)}
         with monkeypatch.context() as patch:
             replaced(
                 patch,
-                "optimizer",
+                "rest",
                 lambda saved, part=part, parts=parts: {**saved, part: parts[part]},
             )
             assert resume(workdir).step == 4, part
@@ -267,7 +267,7 @@ def test_another_architecture_or_run_is_no_damage(two, tmp_path):
     halves = like._replace(params=jax.tree.map(lambda a: a.astype(jnp.bfloat16), like.params))
     with pytest.raises(InputError, match=r"scale is 32 float32 there and 32 bfloat16 here"):
         resume(workdir, halves)
-    message = r"optimizer/state/0/count is a scalar there and missing here; set config\.optimizer"
+    message = r"optimizer/0/count is a scalar there and missing here; set config\.optimizer"
     with pytest.raises(InputError, match=message):
         resume(workdir, like._replace(optimizer=optax.trace(0.9).init(like.params)))
 
