@@ -190,9 +190,6 @@ class Checkpoints:
         return tree
 
     def _record(self, step: int) -> Record:
-        missing = [mark for mark in _MARKS if not (self.directory / str(step) / mark).is_file()]
-        if missing:
-            raise Damaged(f"{missing[0]} is missing")
         content = self._load(step, {"run": {"json": np.empty(0, np.uint8)}})["run"]["json"]
         try:
             record = records.decode(np.asarray(content).tobytes())

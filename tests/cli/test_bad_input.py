@@ -139,6 +139,13 @@ def no_checkpoint(folder, made):
     return predict(folder, f"--model={made.data}", "--text=好")
 
 
+def damaged_checkpoint(folder, made):
+    run = shutil.copytree(made.pretrained, folder / "run")
+    for path in run.glob("checkpoints/*/params/d/*"):
+        path.write_bytes(path.read_bytes()[:-9] + b"x" * 9)
+    return predict(folder, f"--model={run}", "--text=[MASK]好")
+
+
 def text_too_long(folder, made):
     path = write(folder / "texts.txt", f"很好\n{LONG}\n")
     return predict(folder, f"--model={made.classifier}", f"--input={path}")
@@ -206,6 +213,7 @@ CASES = {
     rows_longer_than_positions: r"32 tokens.*config\.model\.positions=24",
     max_length_over_positions: r"config\.max_length=41 is over the 40 positions",
     no_checkpoint: r"data holds no finished checkpoint",
+    damaged_checkpoint: r"checkpoints/10 is damaged \(.*\): run its training again, .*or delete",
     text_too_long: r"texts\.txt:2 has \d+ tokens and the model takes 32",
     text_without_mask: r"--text number 2 holds no \[MASK\]",
     text_and_input: r"either --text .* or --input",

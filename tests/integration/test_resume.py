@@ -18,10 +18,14 @@ from integration import corpus
 from bert_jax.data import prepare
 from bert_jax.errors import InputError
 from bert_jax.tasks import classify, pretrain, saved_model
-from bert_jax.training.checkpoint import Checkpoints, has_checkpoint
+from bert_jax.training.checkpoint import BEST_METRIC, Checkpoints, has_checkpoint
 from bert_jax.training.logging import RunLog, read_metrics
 from bert_jax.training.paths import map_paths
+<<<<<<< HEAD
 from bert_jax.training.report import TIMING
+=======
+from bert_jax.training.state import TrainState
+>>>>>>> h3
 from bert_jax.workdir import locked
 
 ROOT = Path(__file__).parents[2]
@@ -323,6 +327,21 @@ def test_a_damaged_checkpoint_is_set_aside(data, pretrained, tmp_path, monkeypat
     assert re.search(line + " step 8$", capsys.readouterr().out, re.MULTILINE)
     assert (workdir / "damaged" / "12" / "_CHECKPOINT_METADATA").is_file()
     assert_same_run(workdir, pretrained)
+
+
+@pytest.mark.parametrize(("task", "step"), [("pretrain", 2), ("classify", 1)])
+def test_a_reader_takes_the_newest_of_a_pretraining_and_else_the_best(
+    task, step, pretrained, tmp_path
+):
+    with Checkpoints(pretrained) as checkpoints:
+        run = checkpoints.read_run(12)
+    run["config"]["task"] = task
+    key = jax.random.key(0)
+    with Checkpoints(tmp_path, keep=2, best_metric=BEST_METRIC) as checkpoints:
+        for number, metric in ((1, 0.9), (2, 0.1)):
+            state = TrainState(jax.numpy.int32(number), {"a": jax.numpy.ones(3)}, (), key)
+            checkpoints.save(state, run, {BEST_METRIC: metric})
+    assert saved_model.load(tmp_path).step == step
 
 
 def test_a_refused_run_changes_nothing(documents_path, data, pretrained, tmp_path):
