@@ -21,11 +21,8 @@ from bert_jax.tasks import classify, pretrain, saved_model
 from bert_jax.training.checkpoint import BEST_METRIC, Checkpoints, has_checkpoint
 from bert_jax.training.logging import RunLog, read_metrics
 from bert_jax.training.paths import map_paths
-<<<<<<< HEAD
 from bert_jax.training.report import TIMING
-=======
 from bert_jax.training.state import TrainState
->>>>>>> h3
 from bert_jax.workdir import locked
 
 ROOT = Path(__file__).parents[2]
@@ -336,10 +333,10 @@ def test_a_reader_takes_the_newest_of_a_pretraining_and_else_the_best(
     with Checkpoints(pretrained) as checkpoints:
         run = checkpoints.read_run(12)
     run["config"]["task"] = task
-    key = jax.random.key(0)
+    key, zero = jax.random.key(0), jax.numpy.zeros(())
     with Checkpoints(tmp_path, keep=2, best_metric=BEST_METRIC) as checkpoints:
         for number, metric in ((1, 0.9), (2, 0.1)):
-            state = TrainState(jax.numpy.int32(number), {"a": jax.numpy.ones(3)}, (), key)
+            state = TrainState(jax.numpy.int32(number), {"a": jax.numpy.ones(3)}, (), key, zero)
             checkpoints.save(state, run, {BEST_METRIC: metric})
     assert saved_model.load(tmp_path).step == step
 
