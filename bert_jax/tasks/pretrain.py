@@ -47,18 +47,14 @@ SHOWN = {
 }
 
 # Fields that a continued run may have otherwise: where the data lies (its content is
-# checked), and when something is written or the run is given up.
+# checked), on what and how it is computed, which changes rounding (and with the
+# microbatches the dropout drawn), and when something is written or the run is given up.
 MAY_CHANGE = (
-    "data",
-    "then.data",
-    "keep",
-    "log_every",
-    "eval_every",
-    "eval_batches",
-    "save_every",
-    "max_skipped",
-    "profile_start",
-    "profile_steps",
+    *("data", "then.data"),
+    *("mesh.data", "mesh.fsdp", "mesh.tensor", "microbatches", "then.microbatches"),
+    *("model.remat", "model.scan_layers"),
+    *("keep", "log_every", "eval_every", "eval_batches", "save_every"),
+    *("max_skipped", "profile_start", "profile_steps"),
 )
 
 
