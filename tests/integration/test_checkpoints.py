@@ -115,7 +115,6 @@ def test_any_damage_is_noticed_or_does_no_harm(damage, two, tmp_path, capsys):
             assert steps(workdir) == [4]
         else:
             assert said == "", file
-        # Step 8 can be saved now as if nothing had been.
         shutil.rmtree(workdir)
     assert len(files) > 15
     assert outcomes == {4, 8}  # some files Orbax writes and does not need
