@@ -91,8 +91,9 @@ def numbered(count, *flags):
 
 def pretrain(start, data, workdir, *flags, count, devices):
     flags = (f"--config.data={data}", f"--workdir={workdir}", *flags)
-    for ended in start(*numbered(count, *flags), devices=devices):
+    for process, ended in enumerate(start(*numbered(count, *flags), devices=devices)):
         assert ended.code == 0, ended.stderr
+        assert ("pretrain: 100%" in ended.stderr) == (process == 0)  # one shows the progress
     return workdir
 
 

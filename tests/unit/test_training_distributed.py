@@ -5,6 +5,7 @@ import pytest
 
 from bert_jax.errors import InputError
 from bert_jax.training import distributed
+from bert_jax.training.logging import RunLog, read_metrics
 
 
 @pytest.mark.parametrize(
@@ -61,3 +62,20 @@ def test_a_long_sentence_is_exchanged_as_far_as_it_goes(monkeypatch):
     nothing, cut = distributed._exchange(sentence)
     assert nothing == ""
     assert cut == "书" * (distributed.SENTENCE_BYTES // 3)
+
+
+def test_only_the_main_process_logs(tmp_path, monkeypatch, capfd):
+    def log(text):
+        with RunLog(tmp_path, step=0, total_steps=1, title=text) as run_log:
+            run_log.write(1, "train", {"loss": 0.5})
+            run_log.progress(1, {"loss": 0.5})
+            run_log.say(text)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jax, "process_index", lambda: 1)
+        log("other")
+    assert list(tmp_path.iterdir()) == []
+    assert capfd.readouterr() == ("", "")
+    log("main")
+    assert {path.name for path in tmp_path.iterdir()} == {"metrics.jsonl", "tensorboard"}
+    assert len(read_metrics(tmp_path)) == 1
