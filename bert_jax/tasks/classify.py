@@ -160,7 +160,7 @@ def run(config: Values, workdir: str | Path) -> dict[str, float]:
     mesh = make_mesh(config.mesh)
     check_batch(mesh, config.batch_size)
     data = Data.open(config, start.tokenizer)
-    with wd.locked(workdir, is_first=jax.process_index() == 0) as directory:
+    with wd.locked(workdir) as directory:
         wd.check_config(directory, config, is_begun=has_checkpoint(directory))
         best = _Tuning(config, start, data, mesh, directory).go()
         plots.draw_curves(directory)

@@ -7,43 +7,15 @@ import shutil
 import signal
 import time
 
-import numpy as np
 import pytest
 from faults.victim import SECONDS_A_STEP
+from integration.test_resume import assert_same_run, points
 
-from bert_jax.training.checkpoint import Checkpoints
 from bert_jax.training.logging import read_metrics
-from bert_jax.training.paths import map_paths
-from bert_jax.training.report import TIMING
 
 pytestmark = pytest.mark.slow
 
 SAVE_EVERY = 10
-
-
-def points(workdir):
-    return [
-        {name: value for name, value in point.items() if name not in TIMING}
-        for point in read_metrics(workdir)
-    ]
-
-
-def final_params(workdir):
-    found = {}
-    with Checkpoints(workdir) as checkpoints:
-        step = checkpoints.latest()
-        params = checkpoints.restore_params(step, checkpoints.param_shapes(step))
-    map_paths(lambda path, leaf: found.update({path: np.asarray(leaf)}), params)
-    return step, found
-
-
-def assert_as_if_nothing_had_been(victim, straight):
-    assert points(victim.workdir) == points(straight)
-    (step, params), (wanted_step, wanted) = final_params(victim.workdir), final_params(straight)
-    assert step == wanted_step
-    assert params.keys() == wanted.keys()
-    for path, value in params.items():
-        np.testing.assert_array_equal(value, wanted[path], err_msg=path)
 
 
 def saved_steps(victim):
@@ -70,7 +42,7 @@ def test_killed_at_ten_random_moments(victim, straight, tell):
         logged = [point["step"] for point in read_metrics(victim.workdir)] if lost else []
         lost.append(max([0, *logged]) - max([0, *saved_steps(victim)]))
     victim.finish()
-    assert_as_if_nothing_had_been(victim, straight)
+    assert_same_run(victim.workdir, straight)
     assert max(lost) <= SAVE_EVERY
     tell("kill -9 at random moments", 10, f"at most {max(lost)} logged steps each, redone")
 
@@ -89,7 +61,7 @@ def test_killed_at_the_worst_moment(fault, at, goes_on_from, victim, straight, t
     found = saved_steps(victim)
     assert max(found) in goes_on_from
     victim.finish()
-    assert_as_if_nothing_had_been(victim, straight)
+    assert_same_run(victim.workdir, straight)
     tell(f"kill -9, {fault.removeprefix('kill ')} {at}", 1, f"{at - max(found)} steps, redone")
 
 
@@ -102,7 +74,7 @@ def test_sigterm(victim, straight, tell):
         assert saved_steps(victim)[-1] == stopped[-1]
     assert stopped == sorted(set(stopped))
     victim.finish()
-    assert_as_if_nothing_had_been(victim, straight)
+    assert_same_run(victim.workdir, straight)
     tell(
         "SIGTERM", len(stopped), f"nothing: saved at steps {', '.join(map(str, stopped))}; exit 143"
     )
@@ -139,7 +111,7 @@ def test_the_newest_checkpoint_is_damaged(what, damage, victim, straight, tell):
     said = victim.finish()
     line = re.search(r"checkpoint 40 of .* kept in damaged/40.*", said)
     assert line, said
-    assert_as_if_nothing_had_been(victim, straight)
+    assert_same_run(victim.workdir, straight)
     tell(what, 1, "10 steps, redone; said, and kept in damaged/40")
 
 
@@ -181,7 +153,7 @@ def test_a_data_source_that_goes(victim, straight, data, tell, tmp_path):
     lost = logged - max(saved_steps(victim))
     assert lost <= SAVE_EVERY
     victim.finish()
-    assert_as_if_nothing_had_been(victim, straight)
+    assert_same_run(victim.workdir, straight)
     tell("the data goes during the run", 1, f"{lost} logged steps, redone; exit 2, the file named")
 
 
@@ -196,5 +168,5 @@ def test_two_runs_in_one_workdir(victim, straight, tell):
     assert f"is in use by process {first.pid} on " in said
     out, error = first.communicate(timeout=120)
     assert first.returncode == 0, out + error
-    assert_as_if_nothing_had_been(victim, straight)
+    assert_same_run(victim.workdir, straight)
     tell("a second run in the same workdir", 1, "nothing: the second ends with exit 2")
