@@ -258,7 +258,7 @@ class _Tuning:
                 limits=Limits(self._total_steps),
                 log_every=config.log_every,
                 report=report,
-                survival=Survival(steps, save, interruption),
+                survival=Survival(steps, save, checkpoints.wait, interruption),
                 evaluations=[At(steps, validate)],
             )
 

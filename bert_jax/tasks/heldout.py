@@ -1,5 +1,6 @@
 """Held-out rows with fixed masks: what a pretraining has learnt, and what it is compared with."""
 
+import dataclasses
 import math
 from collections.abc import Iterable
 
@@ -31,7 +32,9 @@ class HeldOut:
         self._batches = phase.heldout_batches(batches)
         self._place = batch_placer(mesh)
         self._eval_step = make_eval_step(objective)
-        self._unigram_loss = unigram_loss(phase.data, iter(self._batches))
+        # Of the rows of all hosts, each of which could have nothing but padding.
+        everyones = dataclasses.replace(phase, host=0, hosts=1).heldout_batches(batches)
+        self._unigram_loss = unigram_loss(phase.data, iter(everyones))
 
     def measure(self, params: PyTree) -> dict[str, float]:
         """Masked cross-entropy and accuracy, next-sentence cross-entropy and accuracy, the
@@ -96,7 +99,8 @@ class StuckRemark:
     def __call__(self, step: int, metrics: dict[str, float]) -> str | None:
         loss = metrics["mlm_loss"]
         self._has_learnt |= loss < self._entropy - STUCK_NATS
-        if self._has_learnt or step < self._next:
+        # Nothing is known of a window in which every update was skipped.
+        if self._has_learnt or step < self._next or not math.isfinite(loss):
             return None
         self._next = 2 * step
         return (

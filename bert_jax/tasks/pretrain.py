@@ -28,7 +28,7 @@ from bert_jax.training.distributed import agreement, is_main
 from bert_jax.training.hardware import peak_flops
 from bert_jax.training.interruption import Interruption
 from bert_jax.training.logging import RunLog, read_metrics
-from bert_jax.training.loop import Limits, Survival, train
+from bert_jax.training.loop import Limits, Survival, stopped_by_signal, train
 from bert_jax.training.losses import accuracy, cross_entropy
 from bert_jax.training.metrics import TOKENS, Mean
 from bert_jax.training.optimizer import make_optimizer
@@ -185,6 +185,9 @@ class _Training:
                 state, is_over = self._phase(phase, state, report, interruption, trace)
                 if is_over:
                     break
+                if interruption.is_noted and phase is not self._phases[-1]:
+                    self._checkpoints.wait()
+                    raise stopped_by_signal(phase.last)
                 record = {}
 
     def _first_state(self) -> TrainState:
@@ -234,7 +237,9 @@ class _Training:
             limits=Limits(phase.last, 60 * config.budget_minutes),
             log_every=config.log_every,
             report=report,
-            survival=Survival(phase.every(config.save_every), save, interruption),
+            survival=Survival(
+                phase.every(config.save_every), save, self._checkpoints.wait, interruption
+            ),
             trace=trace,
             evaluations=heldout.evaluations(),
         )
@@ -258,8 +263,11 @@ def evaluate_heldout(config: PretrainConfig, found: SavedModel, data: str = "") 
     `data` names another dataset than that of its last phase. Raises InputError when that
     was prepared with another vocabulary.
     """
-    if data:
-        config = dataclasses.replace(config, data=data, then=())
+    if data and config.then:
+        last = dataclasses.replace(config.then[-1], data=data)
+        config = dataclasses.replace(config, then=(*config.then[:-1], last))
+    elif data:
+        config = dataclasses.replace(config, data=data)
     config, phases = open_phases(config)
     phase = phases[-1]
     if phase.data.tokenizer.fingerprint != found.tokenizer.fingerprint:

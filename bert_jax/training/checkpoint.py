@@ -230,7 +230,7 @@ class Checkpoints:
         if not isinstance(cause, Exception):
             raise cause from None
         if isinstance(cause, MemoryError | jax.errors.JaxRuntimeError):
-            raise cause from error
+            raise cause from None  # where nothing is wrapped it would be its own cause
         reason = textwrap.shorten(first_line(cause), 120)
         if any(sign in str(cause) for sign in _TRANSIENT):
             raise InputError(

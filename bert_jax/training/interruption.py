@@ -16,7 +16,7 @@ class Interruption:
     """
 
     def __init__(self):
-        self._is_noted = False
+        self.is_noted = False  # whether it ever came, to whichever process
         # Only the main thread may set handlers; one of a notebook's is left as it is.
         self._is_watching = (
             jax.process_count() == 1 and threading.current_thread() is threading.main_thread()
@@ -34,8 +34,9 @@ class Interruption:
     def is_due(self, step: int) -> bool:
         """Whether to stop after `step`; to be asked once after every step."""
         if jax.process_count() > 1:
-            return multihost_utils.reached_preemption_sync_point(step)
-        return self._is_noted
+            # True of one step only.
+            self.is_noted |= multihost_utils.reached_preemption_sync_point(step)
+        return self.is_noted
 
     def _note(self, *_: Any) -> None:
-        self._is_noted = True
+        self.is_noted = True

@@ -41,6 +41,7 @@ class Survival(NamedTuple):
 
     steps: Container[int]  # after these, and after the last, the state is saved
     save: Callable[[TrainState, int, bool], None]  # the last is whether the run is over
+    wait: Callable[[], None]  # until the last save is on the disk
     interruption: Interruption
 
 
@@ -99,8 +100,9 @@ def train(
             if is_saved or is_over:
                 with clock.spend(SAVING):
                     survival.save(state, step, is_over and step < limits.steps)
-            if is_stopping and not is_over:
-                raise _stopped(step, is_interrupted, report)
+            if (is_stopping and not is_over) or report.is_hopeless:
+                survival.wait()  # what is called saved must be
+                raise stopped_by_signal(step) if is_interrupted else _hopeless(step, report)
     return state, step < limits.steps
 
 
@@ -128,11 +130,14 @@ def _read_clock(state: TrainState, limits: Limits, report: Report) -> tuple[Trai
     return state._replace(budget_used=used), bool(share >= 1)
 
 
-def _stopped(step: int, is_interrupted: bool, report: Report) -> Exception:
-    if is_interrupted:
-        return Interrupted(
-            f"stopped by SIGTERM with step {step} saved: run the same command again to go on."
-        )
+def stopped_by_signal(step: int) -> Interrupted:
+    """What a run raises that was told to stop and has saved `step`."""
+    return Interrupted(
+        f"stopped by SIGTERM with step {step} saved: run the same command again to go on."
+    )
+
+
+def _hopeless(step: int, report: Report) -> InputError:
     return InputError(
         f"the updates of {report.skipped_in_a_row} steps in a row were skipped, since their loss"
         f" or gradient is not finite; step {step} is saved with the parameters from before: lower"

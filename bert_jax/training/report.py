@@ -60,6 +60,8 @@ class Report:
         record = record or {}
         self._total = {name: Mean(*mean) for name, mean in record.get("window", {}).items()}
         self.skipped_in_a_row = record.get("skipped_in_a_row", 0)
+        if self.is_hopeless:  # it ended the run before: whoever goes on has mended something
+            self.skipped_in_a_row = 0
         self._parameter_norm = jax.jit(optax.tree.norm)
         self._begin_timing()
 

@@ -1,5 +1,9 @@
 """A pretraining in phases: rows of 16 and then of 32, small batches and then large ones."""
 
+import dataclasses
+import os
+import signal
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,11 +11,15 @@ import pytest
 from integration import corpus
 from integration.test_resume import Interrupted, assert_same_run, interrupt_at, points
 
+from bert_jax import errors
 from bert_jax.config import PretrainConfig, build
 from bert_jax.data import prepare
 from bert_jax.errors import InputError
+from bert_jax.model.bert import PretrainModel
 from bert_jax.tasks import evaluate, heldout, pretrain
 from bert_jax.tasks.phases import open_phases, rate_of
+from bert_jax.training.interruption import Interruption
+from bert_jax.training.sharding import make_mesh
 from bert_jax.training.state import TrainState
 
 
@@ -41,14 +49,14 @@ def short_data(documents_path, data, tmp_path_factory):
     return directory
 
 
-def phased_config(short_data, data):
+def phased_config(short_data, data, last_predictions=1):
     """Rows of 16 in batches of 8, of 16, then rows of 32, then the short rows again."""
     config = corpus.pretrain_config(short_data)
     config.steps = 4
     config.then = (
         phase(steps=3),
         phase(data=str(data), steps=4, microbatches=2),
-        phase(data=str(short_data), steps=2, batch_size=8),
+        phase(data=str(short_data), steps=2, batch_size=8, max_predictions=last_predictions),
     )
     config.update(log_every=2, eval_every=5, eval_batches=0, save_every=3)
     config.model.layers = 1  # there are three shapes to compile
@@ -67,7 +75,7 @@ def resolved(config):
 
 
 def test_every_sample_is_read_once_and_in_order(short_data, data):
-    config = phased_config(short_data, data)
+    config = phased_config(short_data, data, last_predictions=6)  # the same masks throughout
     _, phases = resolved(config)
     assert [(p.first, p.last) for p in phases] == [(0, 4), (4, 7), (7, 11), (11, 13)]
     read = [p.training_batches()[s].tokens.ids for p in phases for s in range(p.last - p.first)]
@@ -112,6 +120,42 @@ def test_a_phased_run_interrupted_anywhere_goes_on(
             pretrain.run(config, tmp_path)
     pretrain.run(config, tmp_path)
     assert_same_run(tmp_path, straight)
+
+
+def test_a_sigterm_in_the_last_step_of_a_phase_ends_the_run_there(
+    straight, short_data, data, tmp_path, monkeypatch
+):
+    config = phased_config(short_data, data)
+    with monkeypatch.context() as patch:
+        is_due = Interruption.is_due
+
+        def told(self, step):
+            if step == 4:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return is_due(self, step)
+
+        patch.setattr(Interruption, "is_due", told)
+        with pytest.raises(errors.Interrupted, match="with step 4 saved"):
+            pretrain.run(config, tmp_path)
+    pretrain.run(config, tmp_path)
+    assert_same_run(tmp_path, straight)
+
+
+def test_other_rows_are_evaluated_as_those_of_the_last_phase(straight, short_data):
+    moved = evaluate.run({"task": "pretrain", "data": str(short_data)}, straight)
+    assert moved == evaluate.run({"task": "pretrain", "data": ""}, straight)
+
+
+def test_the_unigram_loss_is_that_of_the_rows_of_all_hosts(straight, short_data, data):
+    config, phases = resolved(phased_config(short_data, data))
+    objective = pretrain.make_objective(PretrainModel(config.model))
+    losses = set()
+    for host in (0, 1):
+        phase = dataclasses.replace(phases[0], host=host, hosts=2)
+        found = heldout.HeldOut(phase, objective, make_mesh(config.mesh), 0)
+        losses.add(found._unigram_loss)
+    logged = [p["unigram_loss"] for p in points(straight) if p["split"] == "heldout"]
+    assert losses == {logged[0]}
 
 
 def rates(config, steps):

@@ -62,6 +62,7 @@ class Rig:
         workdir.mkdir(exist_ok=True)
         self.workdir = workdir
         self.saved = {}
+        self.wait = lambda: None
         self.log = RunLog(workdir, step=step, total_steps=12, title="rig")
         self.report = Report(
             self.log,
@@ -93,7 +94,7 @@ class Rig:
                 limits=limits,
                 log_every=3,
                 report=self.report,
-                survival=Survival(save_at, save, interruption),
+                survival=Survival(save_at, save, lambda: self.wait(), interruption),
                 **options,
             )
         return state
@@ -145,6 +146,33 @@ def test_a_gradient_that_is_not_finite_is_skipped_too(tmp_path):
         rig.train(rig.batches())
     assert list(rig.saved) == [5]
     assert float(rig.saved[5][0].params["w"]) == pytest.approx(1 - 0.1 * 2 * 0.9, rel=1e-6)
+
+
+def test_a_run_ended_by_skipped_updates_goes_on_once_it_is_mended(tmp_path):
+    rig = Rig(tmp_path)
+    with pytest.raises(InputError, match="4 steps in a row"):
+        rig.train(rig.batches(nan_at={2, 3, 4, 5}))
+    host, record, _ = rig.saved[5]
+    again = Rig(tmp_path, step=5, record=record)
+    again.state = again.state._replace(step=jnp.asarray(host.step), params=host.params)
+    assert int(again.train(again.batches(first=6)).step) == 12
+
+
+def test_a_run_whose_last_updates_were_all_skipped_does_not_pass_for_done(tmp_path):
+    rig = Rig(tmp_path)
+    with pytest.raises(InputError, match="steps in a row"):
+        rig.train(rig.batches(nan_at={10, 11, 12}))
+    assert list(rig.saved) == [12]
+
+
+def test_a_step_is_called_saved_once_it_is(tmp_path):
+    def full():
+        raise InputError("the disk is full")
+
+    rig = Rig(tmp_path)
+    rig.wait = full
+    with pytest.raises(InputError, match="the disk is full"):
+        rig.train(rig.batches(signal_at=5))
 
 
 def test_skipped_updates_must_be_in_a_row_to_end_the_run(tmp_path):
