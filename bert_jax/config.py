@@ -252,7 +252,7 @@ class PretrainConfig:
     eval_batches: int  # of the held-out split; 0 = all
     save_every: int  # steps
     keep: int  # newest checkpoints; the one of the best held-out loss stays too
-    profile_start: int  # first step of a profiler trace; 0 = none
+    profile_start: int  # a profiler trace is of the steps after this one; 0 = none
     profile_steps: int
     prng: str  # "threefry2x32" (the same on any mesh) or "rbg" (faster)
     seed: int

@@ -160,7 +160,8 @@ def first_start(directory: Path) -> float:
     """The Unix time at which the run there was begun for the first time, which may be now."""
     path = directory / FIRST_START
     if not path.exists():
-        write_json(path, {"unix_seconds": time.time()})
+        with writing(directory):
+            write_json(path, {"unix_seconds": time.time()})
     return json.loads(path.read_text("utf-8"))["unix_seconds"]
 
 

@@ -9,10 +9,10 @@ from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 from bert_jax.arrays import PretrainBatch
-from bert_jax.config import OptimizerConfig, PretrainConfig
+from bert_jax.config import PretrainConfig
 from bert_jax.data import dataset
 from bert_jax.tasks.phases import Data, Phase
-from bert_jax.training.checkpoint import BEST_METRIC
+from bert_jax.training.checkpoint import BEST_METRIC, BEST_SINCE
 from bert_jax.training.logging import RunLog
 from bert_jax.training.loop import At, evaluate
 from bert_jax.training.sharding import batch_placer
@@ -23,6 +23,8 @@ from bert_jax.training.step import Objective, make_eval_step
 STUCK_NATS = 0.1
 # Steps after which that is remarkable, for runs with a shorter warm-up.
 STUCK_STEPS = 1000
+# A rate rises where it grows by more than this share: means of one rate differ by rounding.
+RATE_NOISE = 1e-4
 
 
 class HeldOut:
@@ -61,6 +63,7 @@ class HeldOutPoints:
         log: RunLog,
     ):
         self._steps = phase.every(config.eval_every)
+        self._first = phase.first
         self._log = log
         self._newest: tuple[int, float] | None = None
         self._heldout = None
@@ -79,7 +82,8 @@ class HeldOutPoints:
         """For the checkpoint of `step`: empty where nothing was measured at that step."""
         if self._newest is None or self._newest[0] != step:
             return {}
-        return {BEST_METRIC: -self._newest[1]}
+        # Losses on the rows of different phases cannot be compared.
+        return {BEST_METRIC: -self._newest[1], BEST_SINCE: self._first}
 
     def _measure(self, state: TrainState, step: int) -> None:
         metrics = self._heldout.measure(state.params)
@@ -88,19 +92,27 @@ class HeldOutPoints:
 
 
 class StuckRemark:
-    """Says, as early as it can be told, that a run learns nothing but frequencies."""
+    """Says, as early as it can be told, that a run learns nothing but frequencies.
 
-    def __init__(self, phase: Phase, optimizer: OptimizerConfig):
-        warmup = round(optimizer.warmup_fraction * phase.last)
-        self._next = max(2 * warmup, STUCK_STEPS)
-        self._entropy = unigram_entropy(phase.data)
+    That is after twice its warm-up, which is what went before the rate last rose: the rate
+    may go by the step or by the clock.
+    """
+
+    def __init__(self, data: Data):
+        self._entropy = unigram_entropy(data)
+        self._next = STUCK_STEPS
+        self._rate = math.inf
         self._has_learnt = False
 
     def __call__(self, step: int, metrics: dict[str, float]) -> str | None:
-        loss = metrics["mlm_loss"]
+        loss, rate = metrics["mlm_loss"], metrics["learning_rate"]
+        if not math.isfinite(loss):  # every update of the window was skipped
+            return None
+        if rate > self._rate * (1 + RATE_NOISE):
+            self._next = max(2 * step, STUCK_STEPS)
+        self._rate = rate
         self._has_learnt |= loss < self._entropy - STUCK_NATS
-        # Nothing is known of a window in which every update was skipped.
-        if self._has_learnt or step < self._next or not math.isfinite(loss):
+        if self._has_learnt or step < self._next:
             return None
         self._next = 2 * step
         return (

@@ -100,10 +100,6 @@ class Phase:
         """How many samples of these rows the run has read after `step`."""
         return self.samples_before + (step - self.first) * self.batch_size
 
-    def position(self, step: int) -> dict[str, Any]:
-        """Where a run is in its data: samples read, and of which rows."""
-        return {"samples": self.samples(step), "dataset": self.data.identity()}
-
     def every(self, steps: int) -> range:
         """Every so many steps of the run, up to the end of the phase."""
         return range(0, self.last, steps)
@@ -158,21 +154,26 @@ def open_phases(config: PretrainConfig) -> tuple[PretrainConfig, list[Phase]]:
     return config, phases
 
 
-def phase_of(phases: list[Phase], step: int) -> Phase:
-    """The phase that has done `step` as its last so far."""
-    return next((phase for phase in phases if step <= phase.last), phases[-1])
+def position(phases: list[Phase], step: int) -> dict[str, Any]:
+    """Where a run is in its data after `step`: the samples its phase has read, and which rows
+    every phase reads."""
+    return {
+        "samples": _phase_of(phases, step).samples(step),
+        "datasets": [phase.data.identity() for phase in phases],
+    }
 
 
-def check_position(saved: dict[str, Any], phase: Phase, step: int) -> None:
+def check_position(saved: dict[str, Any], phases: list[Phase], step: int) -> None:
     """Raises InputError, saying which of the two, where a checkpoint's data position is not
     that of the run going on from it."""
-    here = phase.position(step)
-    if saved["dataset"] != here["dataset"]:
-        raise InputError(
-            f"the rows of {phase.data.directory} are not those this run began with:"
-            " prepare the same dataset again, or start in a new --workdir."
-        )
-    if saved["samples"] != here["samples"]:
+    here, phase = position(phases, step), _phase_of(phases, step)
+    for each, before, now in zip(phases, saved["datasets"], here["datasets"], strict=False):
+        if before != now:
+            raise InputError(
+                f"the rows of {each.data.directory} are not those this run began with:"
+                " prepare the same dataset again, or start in a new --workdir."
+            )
+    if saved["samples"] != here["samples"] or len(saved["datasets"]) != len(phases):
         raise InputError(
             f"the checkpoint of step {step} has read {saved['samples']:,} samples and"
             f" a batch size of {phase.batch_size} would have read {here['samples']:,}:"
@@ -196,6 +197,11 @@ def rate_of(
         return rate
 
     return by_step
+
+
+def _phase_of(phases: list[Phase], step: int) -> Phase:
+    """The phase that has done `step` as its last so far."""
+    return next((phase for phase in phases if step <= phase.last), phases[-1])
 
 
 def _schedules(optimizer: OptimizerConfig, config: PretrainConfig) -> list[tuple[int, Schedule]]:

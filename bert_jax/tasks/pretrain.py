@@ -20,7 +20,7 @@ from bert_jax.model.bert import PretrainModel
 from bert_jax.model.flops import training_flops
 from bert_jax.tasks import plots
 from bert_jax.tasks.heldout import HeldOut, HeldOutPoints, StuckRemark
-from bert_jax.tasks.phases import Phase, check_position, open_phases, phase_of, rate_of
+from bert_jax.tasks.phases import Phase, check_position, open_phases, position, rate_of
 from bert_jax.tasks.saved_model import SavedModel
 from bert_jax.training.checkpoint import BEST_METRIC, Checkpoints, Restored, has_checkpoint
 from bert_jax.training.clock import Clock
@@ -129,11 +129,12 @@ def _run(
                 prng=config.prng,
                 mesh=mesh,
             ),
-            lambda step, run: check_position(run["position"], phase_of(phases, step), step),
+            lambda step, run: check_position(run["position"], phases, step),
         )
         if is_main():  # only now, so that a refused run has changed nothing
             wd.write_config(directory, config)
-            phases[0].data.tokenizer.save(directory / wd.TOKENIZER)
+            with wd.writing(directory):
+                phases[0].data.tokenizer.save(directory / wd.TOKENIZER)
         if not (restored and restored.run["is_over"]):
             start = restored.step if restored else 0
             total = phases[-1].last
@@ -188,7 +189,8 @@ class _Training:
                 if interruption.is_noted and phase is not self._phases[-1]:
                     self._checkpoints.wait()
                     raise stopped_by_signal(phase.last)
-                record = {}
+                record = report.record()
+            self._checkpoints.wait()  # a SIGTERM that comes now is too late to matter
 
     def _first_state(self) -> TrainState:
         config = self._config
@@ -213,7 +215,7 @@ class _Training:
 
         def save(state: TrainState, step: int, is_over: bool) -> None:
             record = {
-                "position": phase.position(step),
+                "position": position(self._phases, step),
                 "config": dataclasses.asdict(config),
                 "length": phase.data.length,
                 "tokenizer": wd.read_files(phase.data.directory / wd.TOKENIZER),
@@ -252,7 +254,7 @@ class _Training:
             shown=SHOWN,
             max_skipped=self._config.max_skipped,
             name_batch=phase.batch_name,
-            remark=StuckRemark(phase, self._config.optimizer),
+            remark=StuckRemark(phase.data),
             record=record,
         )
 

@@ -25,6 +25,7 @@ from orbax.checkpoint import v1 as ocp
 
 from bert_jax.errors import InputError, first_line
 from bert_jax.training import record as records
+from bert_jax.training.distributed import barrier, is_main
 from bert_jax.training.orbax_noise import hush
 from bert_jax.training.record import Damaged, OtherFormat, Record
 from bert_jax.training.state import TrainState
@@ -33,11 +34,17 @@ from bert_jax.workdir import FULL
 DIRECTORY = "checkpoints"
 DAMAGED = "damaged"  # beside DIRECTORY: what a resumed run has set aside
 BEST_METRIC = "best_metric"  # in the metrics of runs that have a best checkpoint
+BEST_SINCE = "best_since"  # beside it: only those with the highest of this are compared
 
 _MARKS = ("_CHECKPOINT_METADATA", "commit_success.txt")  # Orbax's, in a finished checkpoint
 _PARTIAL = "*.orbax-checkpoint-tmp*"
+# How a read went, the worse the higher.
+_WELL, _DAMAGED, _UNREADABLE = range(3)
 # Signs that the machine, not the checkpoint, is at fault.
 _TRANSIENT = ("PERMISSION_DENIED", "Permission denied", "RESOURCE_EXHAUSTED", "Too many open files")
+
+
+_Rating = tuple[float, float] | None  # BEST_SINCE and the best metric, where there is one
 
 
 class Restored(NamedTuple):
@@ -52,8 +59,8 @@ class Checkpoints:
     """The checkpoints under `workdir/checkpoints`, the newest `keep` and the best one.
 
     `best_metric` names the entry of the metrics given to `save` that is best when highest;
-    without it only the newest are kept. Use as a context manager: leaving waits for the
-    last save.
+    a checkpoint saved without it is never the best. Without any only the newest are kept. Use
+    as a context manager: leaving waits for the last save.
     """
 
     def __init__(self, workdir: str | Path, *, keep: int = 1, best_metric: str = ""):
@@ -61,7 +68,7 @@ class Checkpoints:
         self.directory = Path(workdir).absolute() / DIRECTORY
         self._keep = keep
         self._best_metric = best_metric
-        self._values: dict[int, float | None] = {}  # the best metric of the steps met so far
+        self._ratings: dict[int, _Rating] = {}  # of the steps met so far
         self._saving = 0
         # Made by the first save: a reader leaves no directory, and Orbax looks only at what
         # `restore_newest` has found sound.
@@ -92,7 +99,7 @@ class Checkpoints:
         content = records.encode(Record(run, metrics, records.describe(arrays)))
         # As bytes: Orbax wants arrays in a tree, and warns about anything else.
         parts = arrays | {"run": {"json": np.frombuffer(content, np.uint8)}}
-        self._values[step] = _finite(metrics.get(self._best_metric))
+        self._ratings[step] = self._rating(metrics)
         self._saving = step
         with self._writing():
             if self._checkpointer is None:
@@ -115,7 +122,7 @@ class Checkpoints:
         if self._best_metric:
             kept.add(self._best_of(steps))
             # It may be the best: nothing is deleted that cannot be judged.
-            kept.update(step for step in steps if step not in self._values)
+            kept.update(step for step in steps if step not in self._ratings)
         return [step in kept for step in steps]
 
     def latest(self) -> int | None:
@@ -161,6 +168,7 @@ class Checkpoints:
                 continue
             for other, why in damaged.items():
                 self._set_aside(other, f"is damaged ({why})", f", going on from step {step}")
+            barrier("damaged checkpoints are set aside")
             return Restored(step, state, record.run)
         if damaged:
             reasons = ", ".join(f"{step} ({why})" for step, why in damaged.items())
@@ -198,7 +206,7 @@ class Checkpoints:
                 f"checkpoint {self.directory / str(step)} was written by another version of"
                 " bert_jax: go on with that version, or train in a new --workdir."
             ) from None
-        self._values[step] = _finite(record.metrics.get(self._best_metric))
+        self._ratings[step] = self._rating(record.metrics)
         return record
 
     def _restore(self, step: int, like: TrainState, record: Record) -> TrainState:
@@ -212,31 +220,39 @@ class Checkpoints:
         return parts
 
     def _load(self, step: int, abstract: dict[str, Any]) -> dict[str, Any]:
-        """Raises Damaged, on every process alike, for what is the checkpoint's fault."""
+        """Raises Damaged for what is the checkpoint's fault in any process, in all of them, and
+        InputError for what is the machine's."""
         loaded: dict[str, Any] = {}
-        damage = None
+        fault: BaseException | None = None
         try:
             loaded = ocp.load_checkpointables(self.directory / str(step), abstract)
         except Exception as error:
-            damage = self._judge(step, error)
-        if not _agree(damage is None):
-            raise damage or Damaged("another process could not read it")
-        return loaded
+            fault = self._judge(step, error)
+        worst = _worst_of_all(fault)
+        if worst == _WELL:
+            return loaded
+        if fault is not None and _gravity(fault) == worst:
+            raise fault from None  # where nothing is wrapped it would be its own cause
+        if worst == _DAMAGED:
+            raise Damaged("another process could not read it")
+        raise InputError(
+            f"checkpoint {self.directory / str(step)} could not be read by another process:"
+            " see what that one says."
+        )
 
-    def _judge(self, step: int, error: Exception) -> Damaged:
-        """Raises what is not the checkpoint's fault."""
+    def _judge(self, step: int, error: Exception) -> BaseException:
         cause = _cause(error)
         # Orbax wraps whatever was raised in a KeyError, an interrupt too.
         if not isinstance(cause, Exception):
-            raise cause from None
+            return cause
         if isinstance(cause, MemoryError | jax.errors.JaxRuntimeError):
-            raise cause from None  # where nothing is wrapped it would be its own cause
+            return cause
         reason = textwrap.shorten(first_line(cause), 120)
         if any(sign in str(cause) for sign in _TRANSIENT):
-            raise InputError(
+            return InputError(
                 f"checkpoint {self.directory / str(step)} cannot be read now ({reason}):"
                 " mend that and run the command again."
-            ) from error
+            )
         return Damaged(f"unreadable: {reason}")
 
     @contextlib.contextmanager
@@ -273,36 +289,43 @@ class Checkpoints:
 
     def _best_of(self, steps: Sequence[int]) -> int | None:
         for step in steps:
-            if step not in self._values:
+            if step not in self._ratings:
                 with contextlib.suppress(Damaged, InputError):
                     self._record(step)
-        rated = [(self._values[step], step) for step in steps if self._values.get(step) is not None]
+        rated = [(self._ratings[step], step) for step in steps if self._ratings.get(step)]
         return max(rated)[1] if rated else max(steps, default=None)
+
+    def _rating(self, metrics: dict[str, float]) -> _Rating:
+        value = metrics.get(self._best_metric)
+        if value is None or not math.isfinite(value):
+            return None
+        return metrics.get(BEST_SINCE, 0), value
 
     def _clear_half_written(self) -> None:
         """What a killed save has left would otherwise stay, and stand in the way of the next."""
-        for path in sorted(self.directory.glob("*")):
-            if path.name.isdigit() and not _is_finished(path):
-                self._set_aside(int(path.name), "was never finished", "")
-        self._remove_partial()
+        if is_main():
+            for path in sorted(self.directory.glob("*")):
+                if path.name.isdigit() and not _is_finished(path):
+                    self._set_aside(int(path.name), "was never finished", "")
+            self._remove_partial()
+        barrier("half-written checkpoints are cleared")
 
     def _remove_partial(self) -> None:
-        if jax.process_index() == 0:
+        if is_main():
             for path in self.directory.glob(_PARTIAL):
                 shutil.rmtree(path, ignore_errors=True)
 
     def _set_aside(self, step: int, what: str, then: str) -> None:
+        if not is_main():
+            return
         workdir = self.directory.parent
-        if jax.process_index() == 0:
-            folder = workdir / DAMAGED
-            folder.mkdir(exist_ok=True)
-            taken = {path.name for path in folder.iterdir()}
-            names = [str(step), *(f"{step}.{n}" for n in range(1, len(taken) + 1))]
-            name = next(name for name in names if name not in taken)
-            (self.directory / str(step)).rename(folder / name)
-            print(f"checkpoint {step} of {workdir} {what}: kept in {DAMAGED}/{name}{then}")
-        if jax.process_count() > 1:
-            multihost_utils.sync_global_devices(f"set aside {step}")
+        folder = workdir / DAMAGED
+        folder.mkdir(exist_ok=True)
+        taken = {path.name for path in folder.iterdir()}
+        names = [str(step), *(f"{step}.{n}" for n in range(1, len(taken) + 1))]
+        name = next(name for name in names if name not in taken)
+        (self.directory / str(step)).rename(folder / name)
+        print(f"checkpoint {step} of {workdir} {what}: kept in {DAMAGED}/{name}{then}")
 
 
 def has_checkpoint(workdir: str | Path) -> bool:
@@ -329,11 +352,18 @@ def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
-def _agree(is_well: bool) -> bool:
-    """Whether it is on every process, which all go on from the same checkpoint."""
+def _gravity(fault: BaseException | None) -> int:
+    if fault is None:
+        return _WELL
+    return _DAMAGED if isinstance(fault, Damaged) else _UNREADABLE
+
+
+def _worst_of_all(fault: BaseException | None) -> int:
+    """The worst that any process met: all of them must go on from the same checkpoint."""
+    own = _gravity(fault)
     if jax.process_count() == 1:
-        return is_well
-    return bool(multihost_utils.process_allgather(np.array(is_well)).all())
+        return own
+    return int(multihost_utils.process_allgather(np.array(own)).max())
 
 
 def _cause(error: BaseException) -> BaseException:
@@ -345,7 +375,3 @@ def _cause(error: BaseException) -> BaseException:
 def _is_full(error: BaseException) -> bool:
     said = any(f"os_error_code='{number}'" in str(error) for number in FULL)
     return said or getattr(error, "errno", None) in FULL
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None

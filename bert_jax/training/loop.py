@@ -58,16 +58,17 @@ def train(
     evaluations: Sequence[At] = (),
 ) -> tuple[TrainState, bool]:
     """Runs from `state.step` to the limit; returns the state, and whether the run is over
-    before `limits.steps`, by the clock or by an evaluation that said so.
+    before `limits.steps`, by the clock or by an evaluation that said so. A run whose time is
+    up when it begins does one step more, so that it has an end to log and to save.
 
     Raises Interrupted after a SIGTERM, and InputError after too many skipped updates in a
     row, both with the state saved.
     """
     clock = report.clock
     step = int(state.step)
-    state, is_over = _read_clock(state, limits, report)
+    state, is_up = _read_clock(state, limits, report)
     pending: dict[str, Mean] | None = None
-    is_first = True
+    is_first, is_over = True, False
     with clock.spend(STEPPING):
         while step < limits.steps and not is_over:
             with clock.spend(WAITING):
@@ -82,8 +83,8 @@ def train(
             is_interrupted = survival.interruption.is_due(step)
             is_logged = step % log_every == 0
             if is_logged:
-                state, is_over = _read_clock(state, limits, report)
-            is_over |= step == limits.steps
+                state, is_up = _read_clock(state, limits, report)
+            is_over = is_up or step == limits.steps
             due = [at.action for at in evaluations if is_over or step in at.steps]
             is_stopping = is_interrupted or report.is_hopeless
             is_saved = is_over or is_stopping or step in survival.steps

@@ -10,10 +10,15 @@ PROFILE = "profile"
 
 
 class Trace:
-    """Records `steps` steps after step `start` into `workdir/profile`; start 0 is never."""
+    """Records `steps` steps after step `start` into `workdir/profile`; start 0 is never.
+
+    Of several processes each has a folder of its own there.
+    """
 
     def __init__(self, workdir: Path, *, start: int, steps: int):
         self._directory = workdir / PROFILE
+        if jax.process_count() > 1:  # jax names the files by host, which may have several
+            self._directory /= f"process_{jax.process_index()}"
         self._start = start
         self._stop = start + steps
         self._is_on = False

@@ -1,6 +1,8 @@
 """A pretraining in phases: rows of 16 and then of 32, small batches and then large ones."""
 
 import dataclasses
+import itertools
+import math
 import os
 import signal
 
@@ -17,7 +19,9 @@ from bert_jax.data import prepare
 from bert_jax.errors import InputError
 from bert_jax.model.bert import PretrainModel
 from bert_jax.tasks import evaluate, heldout, pretrain
-from bert_jax.tasks.phases import open_phases, rate_of
+from bert_jax.tasks.phases import Data, open_phases, position, rate_of
+from bert_jax.training.checkpoint import BEST_METRIC, Checkpoints
+from bert_jax.training.clock import Clock
 from bert_jax.training.interruption import Interruption
 from bert_jax.training.sharding import make_mesh
 from bert_jax.training.state import TrainState
@@ -96,8 +100,9 @@ def test_positions_count_the_samples_of_their_own_rows(short_data, data):
     _, phases = resolved(phased_config(short_data, data))
     assert [p.samples(p.last) for p in phases] == [32, 80, 64, 96]
     assert phases[1].batch_name(5).startswith("samples 32 to 47 of ")
-    assert phases[0].position(4)["dataset"] == phases[3].position(13)["dataset"]
-    assert phases[0].position(4)["dataset"] != phases[2].position(11)["dataset"]
+    assert [position(phases, step)["samples"] for step in (4, 7, 11, 13)] == [32, 80, 64, 96]
+    rows = position(phases, 0)["datasets"]
+    assert rows[0] == rows[1] == rows[3] != rows[2]
 
 
 def test_phases_log_and_evaluate_at_their_ends(straight):
@@ -218,7 +223,7 @@ def test_changed_phases_under_a_run_are_refused(straight, short_data, data, tmp_
 def test_a_run_that_learns_nothing_but_frequencies_says_so(data, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(heldout, "STUCK_STEPS", 6)
     config = corpus.pretrain_config(data)
-    config.optimizer.learning_rate = 1e-9
+    config.optimizer.update(learning_rate=1e-9, warmup_fraction=0.0)
     pretrain.run(config, tmp_path)
     text = capsys.readouterr().out
     said = [line for line in text.splitlines() if "still that of the pieces' frequencies" in line]
@@ -227,11 +232,108 @@ def test_a_run_that_learns_nothing_but_frequencies_says_so(data, tmp_path, monke
     assert f"({entropy:.2f})" in said[0]
 
 
-def test_the_remark_is_not_made_of_a_run_that_learns():
-    remark = heldout.StuckRemark.__new__(heldout.StuckRemark)
-    remark._next, remark._entropy, remark._has_learnt = 1000, 7.0, False
-    losses = [(500, 8.0), (900, 6.8), (1000, 6.95), (2000, 6.99)]
-    assert [remark(step, {"mlm_loss": loss}) for step, loss in losses] == [None] * 4
-    remark._has_learnt = False
-    steps = range(100, 5000, 100)
-    assert [s for s in steps if remark(s, {"mlm_loss": 6.95})] == [1000, 2000, 4000]
+@pytest.fixture
+def frequencies(data):
+    """The rows of a run, and the masked loss of one that has learnt nothing but frequencies."""
+    opened = Data.open(str(data), positions=32)
+    return opened, heldout.unigram_entropy(opened)
+
+
+def remarks(rows, loss_at, rate_at, steps):
+    remark = heldout.StuckRemark(rows)
+    points = [(s, {"mlm_loss": loss_at(s), "learning_rate": rate_at(s)}) for s in steps]
+    return [step for step, point in points if remark(step, point)]
+
+
+def test_the_remark_is_not_made_of_a_run_that_learns(frequencies):
+    rows, entropy = frequencies
+    losses = {500: 1.0, 900: -0.2, 1000: -0.05, 2000: -0.01}
+    assert remarks(rows, lambda s: entropy + losses[s], lambda s: 1.0, losses) == []
+
+
+def test_the_remark_waits_for_twice_the_warm_up_however_long_that_is(frequencies):
+    rows, entropy = frequencies
+    steps = range(100, 9000, 100)
+
+    def rate_at(step):
+        return min(step, 1600) / 1600 - step * 1e-9
+
+    assert remarks(rows, lambda s: entropy, lambda s: 1 - 1e-9 * (s % 200), steps) == [
+        *(1000, 2000, 4000, 8000)
+    ]
+    assert remarks(rows, lambda s: entropy, rate_at, steps) == [3200, 6400]
+    # A window of which nothing is known moves nothing.
+    holes = (math.nan if s == 1600 else entropy for s in steps)
+    assert remarks(rows, lambda s: next(holes), lambda s: 1.0, steps) == [1000, 2000, 4000, 8000]
+
+
+def test_skipped_updates_in_a_row_are_counted_through_the_end_of_a_phase(
+    short_data, data, tmp_path, monkeypatch
+):
+    iterate = pretrain.pipeline.iterate_from
+    taken = itertools.count(1)
+
+    def planted(batches, first):
+        for batch in iterate(batches, first):
+            if next(taken) in (3, 4, 5):  # an id the model reads as NaN; step 4 ends a phase
+                batch.tokens.ids[0, 1] = 10**6
+            yield batch
+
+    monkeypatch.setattr(pretrain.pipeline, "iterate_from", planted)
+    config = phased_config(short_data, data)
+    config.max_skipped = 3
+    with pytest.raises(InputError, match=r"the updates of 3 steps in a row were skipped"):
+        pretrain.run(config, tmp_path)
+
+
+def test_other_rows_of_a_phase_to_come_are_refused_at_once(
+    short_data, data, documents_path, tmp_path, monkeypatch
+):
+    config = phased_config(short_data, data)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 4)
+        with pytest.raises(Interrupted):
+            pretrain.run(config, tmp_path / "run")
+    other = corpus.prepare_config(documents_path)
+    other.seed += 1
+    other.tokenizer.path = str(data / "tokenizer")
+    prepare.run(other, tmp_path / "other")
+    config.then[1]["data"] = str(tmp_path / "other")  # from step 8 on
+    with pytest.raises(InputError, match=r"the rows of \S*other are not those this run began"):
+        pretrain.run(config, tmp_path / "run")
+
+
+def test_the_best_checkpoint_is_one_of_the_newest_phase_that_was_measured(straight):
+    # Steps 4, 7, 11 and 13 were measured and saved, on other rows each.
+    with Checkpoints(straight, best_metric=BEST_METRIC) as checkpoints:
+        assert checkpoints.best() == 13
+
+
+def test_a_run_by_the_clock_ends_when_it_is_up_and_stays_ended(data, tmp_path, monkeypatch):
+    config = corpus.pretrain_config(data)
+    config.update(budget_minutes=100.0, log_every=2)
+    elapsed = Clock.elapsed
+    # Once two points are logged the clock says that the time is up.
+    monkeypatch.setattr(
+        Clock,
+        "elapsed",
+        lambda self: 6000.0 if has_points(tmp_path, 4) else elapsed(self),
+    )
+    last = pretrain.run(config, tmp_path)
+    found = points(tmp_path)
+    assert [p["step"] for p in found if p["split"] == "train"] == [2, 4, 6]
+    assert (last["step"], last["split"]) == (6, "heldout")
+    assert pretrain.run(config, tmp_path) == last
+    assert points(tmp_path) == found
+
+
+def has_points(workdir, count):
+    path = workdir / "metrics.jsonl"
+    return path.exists() and path.read_text("utf-8").count("train") >= count // 2
+
+
+def test_a_trace_of_a_pretraining(data, tmp_path):
+    config = corpus.pretrain_config(data)
+    config.update(profile_start=5, profile_steps=2)
+    pretrain.run(config, tmp_path)
+    assert list((tmp_path / "profile").rglob("*.xplane.pb"))

@@ -264,6 +264,17 @@ def test_time_spent_before_a_restart_counts_and_time_between_does_not(tmp_path):
     assert int(state.step) == 3
 
 
+def test_a_run_whose_time_is_up_does_a_last_step_and_is_over(tmp_path):
+    time = FakeTime()
+    record = {"clock": {"spent": {STEPPING: 20.0}}}
+    rig = Rig(tmp_path, now=time)
+    rig.report.clock = Clock(0.0, record["clock"], now=time)
+    state = rig.train(time.batches(rig.batches()), limits=Limits(12, seconds=9.0))
+    assert int(state.step) == 1
+    assert {step: is_over for step, (_, _, is_over) in rig.saved.items()} == {1: True}
+    assert [point["step"] for point in rig.points()] == [1]
+
+
 def test_steps_end_a_run_whose_time_is_not_up(tmp_path):
     time = FakeTime()
     rig = Rig(tmp_path, now=time)
