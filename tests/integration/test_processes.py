@@ -1,6 +1,7 @@
 """Real processes over the network layer (gloo) train as one does, and stop together."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -38,8 +39,8 @@ class Ended(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def start(tmp_path_factory):
-    """Runs `python -m bert_jax.pretrain` in several processes and waits for all."""
+def launch(tmp_path_factory):
+    """Starts `python -m bert_jax.pretrain` in several processes."""
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
         "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
@@ -48,7 +49,7 @@ def start(tmp_path_factory):
     }
 
     def run(*commands, devices=1):
-        running = [
+        return [
             subprocess.Popen(
                 [sys.executable, "-m", "bert_jax.pretrain", *CONFIG, *flags],
                 cwd=ROOT,
@@ -59,9 +60,14 @@ def start(tmp_path_factory):
             )
             for flags in commands
         ]
-        return wait_for_all(running)
 
     return run
+
+
+@pytest.fixture(scope="module")
+def start(launch):
+    """Starts them and waits for all."""
+    return lambda *commands, devices=1: wait_for_all(launch(*commands, devices=devices))
 
 
 def wait_for_all(running):
@@ -162,6 +168,22 @@ def test_saved_on_two_processes_and_continued_on_others(start, data, alone, tmp_
         # The losses of the steps that were done again, of other rows were they not the same.
         assert_same_losses(workdir, alone, after=3)
         assert read_metrics(workdir)[-1]["step"] == 6
+
+
+@pytest.mark.slow
+def test_a_sigterm_to_one_process_stops_both_after_the_same_step(launch, data, tmp_path):
+    flags = (f"--config.data={data}", f"--workdir={tmp_path}", "--config.steps=4000")
+    running = launch(*numbered(2, *flags, "--config.save_every=4000"), devices=2)
+    metrics = tmp_path / "metrics.jsonl"
+    while not (metrics.exists() and '"step": 5,' in metrics.read_text("utf-8")):
+        assert [process.poll() for process in running] == [None, None]
+        time.sleep(0.05)
+    running[1].terminate()
+    ended = wait_for_all(running)
+    assert [process.code for process in ended] == [143, 143], ended
+    said = {re.search(r"SIGTERM with step (\d+) saved", e.stderr).group(1) for e in ended}
+    (step,) = said
+    assert [path.name for path in (tmp_path / "checkpoints").glob("[0-9]*")] == [step]
 
 
 @pytest.mark.slow

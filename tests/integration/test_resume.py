@@ -108,6 +108,30 @@ def test_pretraining_interrupted(stop, start, data, pretrained, tmp_path, monkey
     assert last["mlm_loss"] == points(pretrained)[-1]["mlm_loss"]
 
 
+def test_continued_on_another_mesh_in_other_microbatches_and_computed_again(
+    data, tmp_path, monkeypatch
+):
+    config = corpus.pretrain_config(data)
+    config.model.update(dropout=0.0, attention_dropout=0.0)  # microbatches draw their own
+    straight = tmp_path / "straight"
+    pretrain.run(config, straight)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 7)
+        with pytest.raises(Interrupted):
+            pretrain.run(config, tmp_path / "moved")
+    config.update(microbatches=2)
+    config.mesh.update(data=2, fsdp=2, tensor=2)
+    config.model.update(remat="full", scan_layers=True)
+    starts = first_steps(monkeypatch, pretrain)
+    pretrain.run(config, tmp_path / "moved")
+    assert starts == [4]
+    found, wanted = points(tmp_path / "moved"), points(straight)
+    assert [point["step"] for point in found] == [point["step"] for point in wanted]
+    for point, other in zip(found, wanted, strict=True):
+        for name in ("mlm_loss", "next_loss"):
+            assert point[name] == pytest.approx(other[name], rel=1e-5), (name, point["step"])
+
+
 KILLED_WHILE_SAVING = """
     import json, os, signal, sys, time
     import jax
