@@ -197,7 +197,8 @@ class _Tuning:
             )
             # Only now, so that a refused run has changed nothing.
             wd.write_config(self._workdir, self._config)
-            self._start.tokenizer.save(self._workdir / wd.TOKENIZER)
+            with wd.writing(self._workdir):
+                self._start.tokenizer.save(self._workdir / wd.TOKENIZER)
             first = restored.step if restored else 0
             with RunLog(
                 self._workdir, step=first, total_steps=self._total_steps, title="finetune"

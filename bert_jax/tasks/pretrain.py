@@ -187,10 +187,8 @@ class _Training:
                 if is_over:
                     break
                 if interruption.is_noted and phase is not self._phases[-1]:
-                    self._checkpoints.wait()
                     raise stopped_by_signal(phase.last)
                 record = report.record()
-            self._checkpoints.wait()  # a SIGTERM that comes now is too late to matter
 
     def _first_state(self) -> TrainState:
         config = self._config

@@ -43,7 +43,6 @@ _WELL, _DAMAGED, _UNREADABLE = range(3)
 # Signs that the machine, not the checkpoint, is at fault.
 _TRANSIENT = ("PERMISSION_DENIED", "Permission denied", "RESOURCE_EXHAUSTED", "Too many open files")
 
-
 _Rating = tuple[float, float] | None  # BEST_SINCE and the best metric, where there is one
 
 
@@ -303,11 +302,10 @@ class Checkpoints:
 
     def _clear_half_written(self) -> None:
         """What a killed save has left would otherwise stay, and stand in the way of the next."""
-        if is_main():
-            for path in sorted(self.directory.glob("*")):
-                if path.name.isdigit() and not _is_finished(path):
-                    self._set_aside(int(path.name), "was never finished", "")
-            self._remove_partial()
+        for path in sorted(self.directory.glob("*")):
+            if path.name.isdigit() and not _is_finished(path):
+                self._set_aside(int(path.name), "was never finished", "")
+        self._remove_partial()
         barrier("half-written checkpoints are cleared")
 
     def _remove_partial(self) -> None:

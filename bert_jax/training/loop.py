@@ -104,6 +104,8 @@ def train(
             if (is_stopping and not is_over) or report.is_hopeless:
                 survival.wait()  # what is called saved must be
                 raise stopped_by_signal(step) if is_interrupted else _hopeless(step, report)
+        with clock.spend(SAVING):
+            survival.wait()  # while signals are watched: one that comes now is too late to matter
     return state, step < limits.steps
 
 

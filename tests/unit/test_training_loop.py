@@ -209,6 +209,19 @@ def test_a_sigterm_in_the_last_step_is_too_late_to_matter(tmp_path):
     assert list(rig.saved) == [12]
 
 
+def test_a_sigterm_while_the_last_save_is_written_is_too_late_too(tmp_path):
+    rig = Rig(tmp_path)
+    told = []
+
+    def wait():
+        os.kill(os.getpid(), signal.SIGTERM)
+        told.append(sorted(rig.saved))
+
+    rig.wait = wait
+    assert int(rig.train(rig.batches()).step) == 12
+    assert told == [[12]]
+
+
 def test_evaluations_come_before_the_save_of_their_step_and_may_end_the_run(tmp_path):
     rig = Rig(tmp_path)
     seen = []
