@@ -8,8 +8,8 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from bert_jax.config import Values
 from bert_jax.errors import InputError, Interrupted
+from bert_jax.fields import Values
 
 CONFIG = "config"
 

@@ -1,29 +1,22 @@
 """Frozen dataclasses, one per stage, built once from an ml_collections ConfigDict.
 
 The ConfigDict of `configs/*.py` holds every knob with its value; nothing here has a
-default, so no value is written twice. `build` checks names and types and says which
-field to mend; the checks of a value stand in that class's `__post_init__`. Below
-`run(config, workdir)` there is no ConfigDict.
+default, so no value is written twice. The checks of a value stand in its class's
+`__post_init__`; `SECTION` is where a class stands in the config, as its sentences name it.
+Below `run(config, workdir)` there is no ConfigDict.
 """
 
 import dataclasses
-import difflib
-import re
-import typing
-from collections.abc import Mapping
-from typing import Any, TypeVar
-
-from ml_collections import ConfigDict
 
 from bert_jax.errors import InputError
-
-T = TypeVar("T")
-Values = Mapping[str, Any] | ConfigDict  # the latter is no Mapping, though it acts as one
+from bert_jax.fields import at_least, divides, one_of, regex, share
 
 
 @dataclasses.dataclass(frozen=True)
 class TokenizerConfig:
     """A vocabulary to train on the documents, or an existing one."""
+
+    SECTION = "tokenizer."
 
     path: str  # vocab.txt, a SentencePiece .model or a tokenizer directory; "" = train one
     kind: str  # "wordpiece", "unigram" or "bpe" (the last two are SentencePiece)
@@ -36,15 +29,17 @@ class TokenizerConfig:
     train_megabytes: int
 
     def __post_init__(self):
-        _one_of(self, "kind", ("wordpiece", "unigram", "bpe"))
-        _at_least(self, "vocab_size", 16)
-        _at_least(self, "train_megabytes", 1)
-        _at_least(self, "max_word_characters", 1)
+        one_of(self, "kind", ("wordpiece", "unigram", "bpe"))
+        at_least(self, "vocab_size", 16)
+        at_least(self, "train_megabytes", 1)
+        at_least(self, "max_word_characters", 1)
 
 
 @dataclasses.dataclass(frozen=True)
 class InstancesConfig:
     """How sentences become `[CLS] A [SEP] B [SEP]`, or with "mlm" `[CLS] A [SEP]`."""
+
+    SECTION = "instances."
 
     objective: str  # "mlm+nsp" (BERT), "mlm+sop" (sentence order, ALBERT) or "mlm" (RoBERTa)
     length: int  # tokens in a row, special ones included
@@ -59,12 +54,12 @@ class InstancesConfig:
     words: str
 
     def __post_init__(self):
-        _one_of(self, "objective", ("mlm+nsp", "mlm+sop", "mlm"))
-        _one_of(self, "words", ("pieces", "jieba"))
-        _at_least(self, "length", 8)
+        one_of(self, "objective", ("mlm+nsp", "mlm+sop", "mlm"))
+        one_of(self, "words", ("pieces", "jieba"))
+        at_least(self, "length", 8)
         if not self.passes or min(self.passes) <= 0:
             raise InputError(f"config.instances.passes={self.passes} must be numbers above 0.")
-        _share(self, "short_probability")
+        share(self, "short_probability")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,16 +90,18 @@ class PrepareConfig:
                 f"config.instances.passes has {len(self.instances.passes)} numbers for"
                 f" {len(self.sources)} sources: give one for all, or one for each."
             )
-        _at_least(self, "max_documents", 0)
-        _at_least(self, "shards", 1)
-        _at_least(self, "shard_megabytes", 1)
-        _at_least(self, "workers", 0)
-        _share(self, "heldout_fraction")
+        at_least(self, "max_documents", 0)
+        at_least(self, "shards", 1)
+        at_least(self, "shard_megabytes", 1)
+        at_least(self, "workers", 0)
+        share(self, "heldout_fraction")
 
 
 @dataclasses.dataclass(frozen=True)
 class MaskingConfig:
     """Which tokens the model must recover. Drawn afresh every epoch."""
+
+    SECTION = "masking."
 
     unit: str  # "token", "word" (whole words) or "span" (of 1 to span_words words)
     span_words: int
@@ -115,20 +112,22 @@ class MaskingConfig:
     random_special: bool  # that piece may be special, as in the original
 
     def __post_init__(self):
-        _one_of(self, "unit", ("token", "word", "span"))
-        _at_least(self, "span_words", 1)
+        one_of(self, "unit", ("token", "word", "span"))
+        at_least(self, "span_words", 1)
         for name in ("rate", "mask_share", "random_share"):
-            _share(self, name)
+            share(self, name)
         if self.mask_share + self.random_share > 1:
             raise InputError(
                 "config.masking.mask_share and config.masking.random_share add up to more than 1."
             )
-        _at_least(self, "max_predictions", 1)
+        at_least(self, "max_predictions", 1)
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """The BERT encoder: post-LayerNorm, as published (arXiv:1810.04805)."""
+
+    SECTION = "model."
 
     vocab_size: int  # 0 = as many as the tokenizer has
     positions: int  # longest sequence
@@ -149,14 +148,14 @@ class ModelConfig:
     scan_layers: bool  # one compiled layer in a loop: compiles faster; the tree is the same
 
     def __post_init__(self):
-        _one_of(self, "gelu", ("erf", "tanh"))
-        _one_of(self, "remat", ("none", "dots", "full"))
-        _one_of(self, "compute_dtype", ("float32", "bfloat16"))
+        one_of(self, "gelu", ("erf", "tanh"))
+        one_of(self, "remat", ("none", "dots", "full"))
+        one_of(self, "compute_dtype", ("float32", "bfloat16"))
         for name in ("positions", "segment_types", "width", "layers", "heads", "feed_forward"):
-            _at_least(self, name, 1)
-        _at_least(self, "vocab_size", 0)
-        _share(self, "dropout")
-        _share(self, "attention_dropout")
+            at_least(self, name, 1)
+        at_least(self, "vocab_size", 0)
+        share(self, "dropout")
+        share(self, "attention_dropout")
         if self.width % self.heads:
             raise InputError(
                 f"config.model.width={self.width} is not a multiple of"
@@ -167,6 +166,8 @@ class ModelConfig:
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
     """Adam or LAMB with decoupled weight decay; Adam with `weight_decay=0` is plain Adam."""
+
+    SECTION = "optimizer."
 
     name: str  # "adam" or "lamb"
     learning_rate: float  # the peak
@@ -182,20 +183,20 @@ class OptimizerConfig:
     clip_norm: float  # global gradient norm; 0 = no clipping
 
     def __post_init__(self):
-        _one_of(self, "name", ("adam", "lamb"))
-        _one_of(self, "schedule", ("original", "linear", "cosine", "wsd", "constant"))
+        one_of(self, "name", ("adam", "lamb"))
+        one_of(self, "schedule", ("original", "linear", "cosine", "wsd", "constant"))
         for name in ("warmup_fraction", "decay_fraction", "b1", "b2"):
-            _share(self, name)
+            share(self, name)
         if self.schedule == "wsd" and self.warmup_fraction + self.decay_fraction > 1:
             raise InputError(
                 "config.optimizer.warmup_fraction and config.optimizer.decay_fraction add up to"
                 " more than 1."
             )
-        _regex(self, "not_decayed")
+        regex(self, "not_decayed")
         if max(self.b1, self.b2) == 1:
             raise InputError("config.optimizer.b1 and config.optimizer.b2 must be less than 1.")
         for name in ("learning_rate", "epsilon", "weight_decay", "clip_norm"):
-            _at_least(self, name, 0)
+            at_least(self, name, 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,6 +212,8 @@ class MeshConfig:
 class PhaseConfig:
     """A later part of a pretraining, on other rows or in other batches."""
 
+    SECTION = "then[...]."
+
     data: str  # workdir of a preparation; "" = the one before
     steps: int
     batch_size: int
@@ -223,10 +226,10 @@ class PhaseConfig:
 
     def __post_init__(self):
         for name in ("steps", "batch_size", "microbatches", "max_predictions"):
-            _at_least(self, name, 1)
-        _at_least(self, "learning_rate", 0)
-        _share(self, "warmup_fraction")
-        _divides(self, "microbatches", "batch_size")
+            at_least(self, name, 1)
+        at_least(self, "learning_rate", 0)
+        share(self, "warmup_fraction")
+        divides(self, "microbatches", "batch_size")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -258,16 +261,16 @@ class PretrainConfig:
     seed: int
 
     def __post_init__(self):
-        _one_of(self, "task", ("pretrain",))
-        _one_of(self, "prng", ("threefry2x32", "rbg"))
+        one_of(self, "task", ("pretrain",))
+        one_of(self, "prng", ("threefry2x32", "rbg"))
         for name in ("batch_size", "microbatches", "steps", "log_every", "eval_every"):
-            _at_least(self, name, 1)
+            at_least(self, name, 1)
         for name in ("save_every", "keep", "max_skipped", "profile_steps"):
-            _at_least(self, name, 1)
+            at_least(self, name, 1)
         for name in ("budget_minutes", "profile_start"):
-            _at_least(self, name, 0)
-        _at_least(self, "eval_batches", 0)
-        _divides(self, "microbatches", "batch_size")
+            at_least(self, name, 0)
+        at_least(self, "eval_batches", 0)
+        divides(self, "microbatches", "batch_size")
         if self.budget_minutes and any(phase.learning_rate for phase in self.then):
             raise InputError(
                 "config.budget_minutes is set, and a phase in config.then has a learning_rate of"
@@ -316,14 +319,14 @@ class FinetuneConfig:
     seed: int
 
     def __post_init__(self):
-        _one_of(self, "task", ("classify",))
-        _one_of(self, "prng", ("threefry2x32", "rbg"))
-        _one_of(self, "metric", ("accuracy", "macro_f1", "loss"))
+        one_of(self, "task", ("classify",))
+        one_of(self, "prng", ("threefry2x32", "rbg"))
+        one_of(self, "metric", ("accuracy", "macro_f1", "loss"))
         for name in ("batch_size", "epochs", "evals_per_epoch", "max_skipped", "log_every"):
-            _at_least(self, name, 1)
-        _at_least(self, "max_length", 3)
-        _at_least(self, "freeze_layers", 0)
-        _at_least(self, "patience", 0)
+            at_least(self, name, 1)
+        at_least(self, "max_length", 3)
+        at_least(self, "freeze_layers", 0)
+        at_least(self, "patience", 0)
         if not self.init_from:
             raise InputError(
                 "config.init_from is empty: name a pretraining workdir, or none to start fresh."
@@ -338,88 +341,3 @@ class FinetuneConfig:
                 "config.tokenizer is set, but the tokenizer is that of config.init_from:"
                 " leave it empty, or set config.init_from=none."
             )
-
-
-def build(cls: type[T], values: Values, path: str = "config") -> T:
-    """Makes the dataclass `cls` from a mapping, strict in names and types.
-
-    Raises InputError naming the field: unknown (with the nearest known name), missing,
-    or of another type. An int is taken for a float, a list for a tuple, nothing else.
-    """
-    types = typing.get_type_hints(cls)
-    for name in values:
-        if name not in types:
-            near = difflib.get_close_matches(name, types, n=1)
-            hint = f"did you mean {path}.{near[0]}?" if near else f"known: {', '.join(types)}."
-            raise InputError(f"{path}.{name} is not a field of {cls.__name__}; {hint}")
-    missing = [name for name in types if name not in values]
-    if missing:
-        raise InputError(f"{path}.{missing[0]} is missing; {cls.__name__} needs it.")
-    return cls(**{name: _typed(types[name], values[name], f"{path}.{name}") for name in types})
-
-
-def _typed(kind: Any, value: Any, path: str) -> Any:
-    if dataclasses.is_dataclass(kind):
-        if not isinstance(value, Mapping | ConfigDict):
-            raise InputError(f"{path} must hold the fields of {kind.__name__}, not {value!r}.")
-        return build(kind, value, path)
-    if typing.get_origin(kind) is tuple and isinstance(value, list | tuple):
-        return tuple(_typed(typing.get_args(kind)[0], item, path) for item in value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    name = getattr(kind, "__name__", str(kind))
-    if not isinstance(kind, type) or not isinstance(value, kind):
-        raise InputError(f"{path} must be {name}, not {type(value).__name__} ({value!r}).")
-    if isinstance(value, bool) and kind is not bool:
-        raise InputError(f"{path} must be {name}, not bool ({value!r}).")
-    return value
-
-
-def _field(config: Any, name: str) -> str:
-    """The path a user types, as far as the class knows it."""
-    section = {
-        TokenizerConfig: "tokenizer.",
-        InstancesConfig: "instances.",
-        MaskingConfig: "masking.",
-        ModelConfig: "model.",
-        OptimizerConfig: "optimizer.",
-        PhaseConfig: "then[...].",
-    }.get(type(config), "")
-    return f"config.{section}{name}"
-
-
-def _one_of(config: Any, name: str, known: tuple[str, ...]) -> None:
-    value = getattr(config, name)
-    if value not in known:
-        near = difflib.get_close_matches(value, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(known)}."
-        raise InputError(f"{_field(config, name)}={value!r} is not known; {hint}")
-
-
-def _at_least(config: Any, name: str, least: float) -> None:
-    value = getattr(config, name)
-    if value < least:
-        raise InputError(f"{_field(config, name)}={value} is too small; the least is {least}.")
-
-
-def _regex(config: Any, name: str) -> None:
-    try:
-        re.compile(getattr(config, name))
-    except re.error as error:
-        raise InputError(
-            f"{_field(config, name)}={getattr(config, name)!r} is no regular expression: {error}."
-        ) from None
-
-
-def _share(config: Any, name: str) -> None:
-    value = getattr(config, name)
-    if not 0 <= value <= 1:
-        raise InputError(f"{_field(config, name)}={value} must lie between 0 and 1.")
-
-
-def _divides(config: Any, small: str, large: str) -> None:
-    if getattr(config, large) % getattr(config, small):
-        raise InputError(
-            f"{_field(config, large)}={getattr(config, large)} is not a multiple of"
-            f" {_field(config, small)}={getattr(config, small)}."
-        )

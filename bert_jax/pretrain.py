@@ -3,7 +3,7 @@
 from absl import flags
 
 from bert_jax import cli
-from bert_jax.config import Values
+from bert_jax.fields import Values
 from bert_jax.tasks.pretrain import run
 from bert_jax.training import distributed
 

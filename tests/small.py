@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from bert_jax.config import ModelConfig, OptimizerConfig, build
+from bert_jax.config import ModelConfig, OptimizerConfig
+from bert_jax.fields import build
 from configs import pretrain_base
 
 

@@ -5,19 +5,13 @@ dealt, the vocabulary it has trained and the shards it has written. The result i
 same, to the byte, whatever happened and however many workers there were.
 """
 
-import contextlib
 import functools
 import json
 import math
-import multiprocessing
-import os
 import shutil
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,11 +19,13 @@ import numpy as np
 from tqdm import tqdm
 
 from bert_jax import workdir as wd
-from bert_jax.config import PrepareConfig, Values, build
+from bert_jax.config import PrepareConfig
 from bert_jax.data import buckets, dataset
 from bert_jax.data.pitfalls import pitfalls
 from bert_jax.data.shards import Counts, Shard, make_shard
+from bert_jax.data.workers import WorkerLost, map_over
 from bert_jax.errors import InputError
+from bert_jax.fields import Values, build
 from bert_jax.text import tokenizer as tokenizers
 from bert_jax.text import wordpiece
 from bert_jax.text.documents import describe_source
@@ -40,10 +36,6 @@ SAMPLE_PART = 4_000_000  # bytes of text that words are counted in at once
 UNFINISHED = ".unfinished"  # what a killed preparation goes on from; gone at the end
 _DEALT = "dealt.json"
 _TOKENIZER = "tokenizer.json"
-
-
-class WorkerLost(InputError):
-    """Ends a preparation that can go on: what was done stays."""
 
 
 class ShardJob(NamedTuple):
@@ -125,7 +117,7 @@ def _run(config: PrepareConfig, directory: Path, beam_options: str | None) -> di
 
 def _prepare(config: PrepareConfig, directory: Path, begun: buckets.Dealt | None) -> dict[str, Any]:
     dealt = begun or _deal(config, directory)
-    with _workers(config) as over:
+    with map_over(config.workers) as over:
         tokenizer = _make_tokenizer(config, directory, dealt, over)
         jobs = plan_shards(config, directory, dealt)
         todo = [job for job in jobs if not job.record.exists()]
@@ -293,37 +285,6 @@ def _deal(config: PrepareConfig, directory: Path) -> buckets.Dealt:
 def _made_with(directory: Path) -> dict[str, Any]:
     """The config, without what the result does not depend on."""
     return {k: v for k, v in wd.read_config(directory).items() if k != "workers"}
-
-
-@contextlib.contextmanager
-def _workers(config: PrepareConfig) -> Iterator[Callable[[Callable, Sequence], Iterable]]:
-    """`map`, in order, over as many processes as asked for."""
-    workers = config.workers or os.cpu_count() or 1
-    if workers == 1:
-        yield map
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_end_with_parent) as pool:
-        try:
-            yield pool.map
-        except BrokenProcessPool as error:
-            raise WorkerLost(
-                "a worker was killed, which the system does when memory runs out: lower"
-                " config.workers or config.shard_megabytes. Started again with other workers,"
-                " the preparation goes on."
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _end_with_parent() -> None:
-    """A worker that outlived a killed preparation would write among the files of the next."""
-
-    def wait() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
 
 
 def _make_tokenizer(

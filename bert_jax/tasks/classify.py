@@ -16,9 +16,10 @@ from jaxtyping import PyTree
 
 from bert_jax import workdir as wd
 from bert_jax.arrays import ClassifyBatch
-from bert_jax.config import FinetuneConfig, LabelledDataConfig, Values, build
+from bert_jax.config import FinetuneConfig, LabelledDataConfig
 from bert_jax.data.labelled import Example, encode_texts, epoch_batches, label_ids
 from bert_jax.errors import InputError
+from bert_jax.fields import Values, build
 from bert_jax.model.bert import ClassifyModel
 from bert_jax.model.flops import training_flops
 from bert_jax.tasks import plots

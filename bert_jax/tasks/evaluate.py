@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from bert_jax import workdir as wd
-from bert_jax.config import FinetuneConfig, PretrainConfig, Values, build
+from bert_jax.config import FinetuneConfig, PretrainConfig
 from bert_jax.data.labelled import Example, encode_texts, label_ids
 from bert_jax.errors import InputError
+from bert_jax.fields import Values, build
 from bert_jax.tasks import classify, pretrain, saved_model
 from bert_jax.tasks.classifier import Classifier, confusion, score
 

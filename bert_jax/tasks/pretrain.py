@@ -13,9 +13,10 @@ from jaxtyping import PyTree
 
 from bert_jax import workdir as wd
 from bert_jax.arrays import PretrainBatch
-from bert_jax.config import ModelConfig, PretrainConfig, Values, build
+from bert_jax.config import ModelConfig, PretrainConfig
 from bert_jax.data import dataset, pipeline
 from bert_jax.errors import InputError
+from bert_jax.fields import Values, build
 from bert_jax.model.bert import PretrainModel
 from bert_jax.model.flops import training_flops
 from bert_jax.tasks import plots

@@ -8,8 +8,9 @@ from typing import Any
 from jaxtyping import PyTree
 
 from bert_jax import workdir as wd
-from bert_jax.config import ModelConfig, build
+from bert_jax.config import ModelConfig
 from bert_jax.errors import InputError
+from bert_jax.fields import build
 from bert_jax.text import tokenizer as tokenizers
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.training.checkpoint import BEST_METRIC, Checkpoints, has_checkpoint

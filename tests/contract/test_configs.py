@@ -12,7 +12,8 @@ from ml_collections.config_flags import config_path
 
 import configs
 from bert_jax.arrays import ClassifyBatch, PretrainBatch, Tokens
-from bert_jax.config import FinetuneConfig, MeshConfig, PrepareConfig, PretrainConfig, build
+from bert_jax.config import FinetuneConfig, MeshConfig, PrepareConfig, PretrainConfig
+from bert_jax.fields import build
 from bert_jax.model.bert import ClassifyModel, PretrainModel
 from bert_jax.tasks import classify, pretrain
 from bert_jax.tasks.classifier import Classifier

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from integration import corpus
 
-from bert_jax.config import FinetuneConfig, build
+from bert_jax.config import FinetuneConfig
 from bert_jax.errors import InputError
+from bert_jax.fields import build
 from bert_jax.tasks import classify, saved_model
 from bert_jax.training.checkpoint import Checkpoints
 from bert_jax.training.logging import read_metrics

@@ -7,8 +7,9 @@ import jax
 from integration import corpus
 from small import optimizer_config
 
-from bert_jax.config import ModelConfig, PretrainConfig, build
+from bert_jax.config import ModelConfig, PretrainConfig
 from bert_jax.data.labelled import Example, encode_texts, make_batch
+from bert_jax.fields import build
 from bert_jax.model.bert import PretrainModel
 from bert_jax.tasks import classify, pretrain
 from bert_jax.tasks.classifier import Classifier

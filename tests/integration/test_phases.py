@@ -14,9 +14,10 @@ from integration import corpus
 from integration.test_resume import Interrupted, assert_same_run, interrupt_at, points
 
 from bert_jax import errors
-from bert_jax.config import PretrainConfig, build
+from bert_jax.config import PretrainConfig
 from bert_jax.data import prepare
 from bert_jax.errors import InputError
+from bert_jax.fields import build
 from bert_jax.model.bert import PretrainModel
 from bert_jax.tasks import evaluate, heldout, pretrain
 from bert_jax.tasks.phases import Data, open_phases, position, rate_of

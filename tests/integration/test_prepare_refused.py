@@ -8,8 +8,8 @@ import pytest
 from integration import corpus
 from integration.test_prepare import contents
 
-from bert_jax.config import PrepareConfig, build
 from bert_jax.data import buckets, dataset, prepare
+from bert_jax.data.workers import WorkerLost, map_over
 from bert_jax.errors import InputError
 
 
@@ -23,13 +23,13 @@ def stopped(documents_path, tmp_path, monkeypatch):
 
     def write_one(job):
         if written:
-            raise prepare.WorkerLost("a worker was killed")
+            raise WorkerLost("a worker was killed")
         written.append(job)
         write_shard(job)
 
     with monkeypatch.context() as patched:
         patched.setattr(prepare, "_write_shard", write_one)
-        with pytest.raises(prepare.WorkerLost):
+        with pytest.raises(WorkerLost):
             prepare.run(config, tmp_path / "data")
     return source, config, tmp_path / "data"
 
@@ -42,10 +42,8 @@ def test_a_worker_that_is_killed_ends_the_preparation_with_a_sentence(documents_
     config = corpus.prepare_config(documents_path)
     config.workers = 2
     with (
-        pytest.raises(
-            prepare.WorkerLost, match=r"lower config\.workers or config\.shard_megabytes"
-        ),
-        prepare._workers(build(PrepareConfig, config)) as over,
+        pytest.raises(WorkerLost, match=r"lower config\.workers or config\.shard_megabytes"),
+        map_over(config.workers) as over,
     ):
         list(over(os._exit, [1]))
 

@@ -18,9 +18,9 @@ from bert_jax.config import (
     PrepareConfig,
     PretrainConfig,
     TokenizerConfig,
-    build,
 )
 from bert_jax.errors import InputError
+from bert_jax.fields import build
 
 TOKENIZER = dict(
     path="", kind="wordpiece", vocab_size=100, lowercase=True, chinese_words=False,
