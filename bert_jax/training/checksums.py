@@ -14,8 +14,14 @@ def checksums(tree: PyTree) -> dict[str, UInt32[Array, ""]]:
     nor the number of devices or processes enters; every process gets every value.
     """
     found: dict[str, Array] = {}
-    # An array at a time: one tree may lie on several sets of devices.
-    map_paths(lambda path, leaf: found.update({path: _checksum(leaf)}), tree)
+
+    # An array at a time: one tree may lie on several sets of devices. And each awaited: the
+    # sums of a spread array are exchanged, and of several programs under way at once two
+    # CPU devices may each wait for the other in another one, for ever.
+    def add(path: str, leaf: Array) -> None:
+        found[path] = jax.block_until_ready(_checksum(leaf))
+
+    map_paths(add, tree)
     return found
 
 
