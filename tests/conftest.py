@@ -1,11 +1,15 @@
 """Before anything uses jax: eight CPU devices, strict ranks, checked shapes."""
 
+import os
+
 import hypothesis
 import jax
 from jaxtyping import install_import_hook
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
+# Two threads a device: with fewer, devices that wait for each other may wait for ever.
+os.environ["PJRT_NPROC"] = "16"
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # Every annotation of the package, array shapes included, is checked in every call. An int

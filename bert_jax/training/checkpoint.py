@@ -224,7 +224,8 @@ class Checkpoints:
         loaded: dict[str, Any] = {}
         fault: BaseException | None = None
         try:
-            loaded = ocp.load_checkpointables(self.directory / str(step), abstract)
+            with ocp.Context(multiprocessing_options=_alone()):
+                loaded = ocp.load_checkpointables(self.directory / str(step), abstract)
         except Exception as error:
             fault = self._judge(step, error)
         worst = _worst_of_all(fault)
@@ -348,6 +349,16 @@ def _parts(state: TrainState) -> dict[str, PyTree]:
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
     sharding = getattr(leaf, "sharding", None) or SingleDeviceSharding(jax.local_devices()[0])
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def _alone() -> ocp.options.MultiprocessingOptions:
+    """Each process reads its part without the others.
+
+    Orbax would have all of them meet at the end of a read, and one that met damage does not
+    come: the others would wait for it.
+    """
+    own = jax.process_index()
+    return ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own})
 
 
 def _gravity(fault: BaseException | None) -> int:

@@ -16,8 +16,8 @@ def checksums(tree: PyTree) -> dict[str, UInt32[Array, ""]]:
     found: dict[str, Array] = {}
 
     # An array at a time: one tree may lie on several sets of devices. And each awaited: the
-    # sums of a spread array are exchanged, and of several programs under way at once two
-    # CPU devices may each wait for the other in another one, for ever.
+    # sums of a spread array are exchanged, and on CPU devices every program under way holds
+    # threads while it waits for the others, which a hundred of them would use up.
     def add(path: str, leaf: Array) -> None:
         found[path] = jax.block_until_ready(_checksum(leaf))
 

@@ -224,3 +224,27 @@ def test_a_sigterm_ends_a_pretraining_saved_and_with_143(made, tmp_path):
     ).group(1)
     assert (tmp_path / "checkpoints" / step).is_dir()
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("environment", "threads"),
+    [
+        ({}, "None"),
+        ({"JAX_NUM_CPU_DEVICES": "1"}, "None"),
+        ({"JAX_NUM_CPU_DEVICES": "80"}, "160"),
+        ({"XLA_FLAGS": "--xla_force_host_platform_device_count=90 --xla_other=1"}, "180"),
+        ({"JAX_NUM_CPU_DEVICES": "80", "PJRT_NPROC": "3"}, "3"),
+    ],
+)
+def test_cpu_devices_that_wait_for_each_other_have_threads(environment, threads):
+    inherited = {k: v for k, v in os.environ.items() if k not in ("PJRT_NPROC", "XLA_FLAGS")}
+    code = "import os; from bert_jax import cli; cli.guard(lambda: print(os.getenv('PJRT_NPROC')))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=inherited | environment,
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    assert done.stdout.strip() == threads

@@ -48,13 +48,18 @@ class Victim:
         assert code == 0, said
         return said
 
-    def signal_after_step(self, step, number=signal.SIGTERM, delay=0.0):
-        """Starts, and once `step` is logged and `delay` has passed, sends the signal."""
+    def start_until(self, step):
+        """The process, running, once it has logged `step`."""
         process = self.start()
         metrics = self.workdir / "metrics.jsonl"
         while not (metrics.exists() and f'"step": {step},' in metrics.read_text("utf-8")):
             assert process.poll() is None, process.communicate()
             time.sleep(0.01)
+        return process
+
+    def signal_after_step(self, step, number=signal.SIGTERM, delay=0.0):
+        """Starts, and once `step` is logged and `delay` has passed, sends the signal."""
+        process = self.start_until(step)
         time.sleep(delay)
         process.send_signal(number)
         out, error = process.communicate(timeout=120)

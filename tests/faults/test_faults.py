@@ -1,10 +1,12 @@
 """What may happen to a run, done to real ones: afterwards each is as if it had not been."""
 
+import contextlib
 import os
 import random
 import re
 import shutil
 import signal
+import subprocess
 import time
 
 import pytest
@@ -134,11 +136,7 @@ def test_a_bad_batch(victim, straight, tell):
 def test_a_data_source_that_goes(victim, straight, data, tell, tmp_path):
     shard = next(data.glob("*train.array_record*"))
     kept = shutil.copy(shard, tmp_path / "kept")
-    process = victim.start()
-    metrics = victim.workdir / "metrics.jsonl"
-    while not (metrics.exists() and '"step": 15,' in metrics.read_text("utf-8")):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
+    process = victim.start_until(15)
     try:
         # As a lost mount: what is open has no more to give.
         os.truncate(shard, 0)
@@ -157,12 +155,78 @@ def test_a_data_source_that_goes(victim, straight, data, tell, tmp_path):
     tell("the data goes during the run", 1, f"{lost} logged steps, redone; exit 2, the file named")
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    """Mounts a file system of so many bytes; called again, makes it larger."""
+    place = tmp_path / "disk"
+
+    def resize(size):
+        is_new = not place.exists()
+        place.mkdir(exist_ok=True)
+        options = f"size={size}" if is_new else f"remount,size={size}"
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", place]
+        if subprocess.run(command, capture_output=True, check=False).returncode:
+            pytest.skip("no file system can be mounted here")
+        return place
+
+    yield resize
+    subprocess.run(["umount", place], check=False)
+
+
+def bytes_in(directory):
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+
+
+def assert_says_full(code, said):
+    assert code == 2, said
+    assert "the disk is full): free space and run the command again" in said.splitlines()[-1]
+    assert "Traceback" not in said
+
+
+def logged_since_the_save(victim):
+    return read_metrics(victim.workdir)[-1]["step"] - max(saved_steps(victim))
+
+
+def test_the_disk_is_full_before_the_first_step(victim, straight, small_disk, tell):
+    victim.workdir = small_disk(16 * 2**10) / "run"
+    assert_says_full(*victim.run())
+    small_disk(20 * bytes_in(straight / "checkpoints" / "60"))
+    victim.finish()
+    assert_same_run(victim.workdir, straight)
+    tell("disk full before the first step", 1, "nothing; said, exit 2")
+
+
+def test_the_disk_is_full_when_a_checkpoint_is_saved(victim, straight, small_disk, tell):
+    room = int(2.5 * bytes_in(straight / "checkpoints" / "60"))
+    victim.workdir = small_disk(room) / "run"
+    assert_says_full(*victim.run())
+    assert not list((victim.workdir / "checkpoints").glob("*tmp*"))
+    lost = logged_since_the_save(victim)
+    small_disk(20 * room)
+    victim.finish()
+    assert_same_run(victim.workdir, straight)
+    tell("disk full in a save", 1, f"{lost} logged steps, redone; said, exit 2")
+
+
+def test_the_disk_is_full_between_two_saves(victim, straight, small_disk, tell):
+    room = 20 * bytes_in(straight / "checkpoints" / "60")
+    victim.workdir = small_disk(room) / "run"
+    process = victim.start_until(25)
+    filling = victim.workdir.parent / "filling"
+    with contextlib.suppress(OSError), filling.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(2**12))
+    out, error = process.communicate(timeout=120)
+    assert_says_full(process.returncode, out + error)
+    lost = logged_since_the_save(victim)
+    filling.unlink()
+    victim.finish()
+    assert_same_run(victim.workdir, straight)
+    tell("disk full between two saves", 1, f"{lost} logged steps, redone; said, exit 2")
+
+
 def test_two_runs_in_one_workdir(victim, straight, tell):
-    first = victim.start()
-    metrics = victim.workdir / "metrics.jsonl"
-    while not (metrics.exists() and metrics.read_text("utf-8")):
-        assert first.poll() is None, first.communicate()
-        time.sleep(0.01)
+    first = victim.start_until(5)
     code, said = victim.run()
     assert code == 2, said
     assert f"is in use by process {first.pid} on " in said

@@ -41,7 +41,8 @@ class Ended(NamedTuple):
 @pytest.fixture(scope="module")
 def launch(tmp_path_factory):
     """Starts `python -m bert_jax.pretrain` in several processes."""
-    environment = os.environ | {
+    inherited = {name: value for name, value in os.environ.items() if name != "PJRT_NPROC"}
+    environment = inherited | {
         "JAX_PLATFORMS": "cpu",
         "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
@@ -160,7 +161,10 @@ def test_any_mesh_over_processes(start, data, alone, tmp_path, count, mesh):
 @pytest.mark.slow
 def test_saved_on_two_processes_and_continued_on_others(start, data, alone, tmp_path):
     fsdp = "--config.mesh.fsdp=4"
-    saved = pretrain(start, data, tmp_path / "saved", fsdp, count=2, devices=2)
+    traced = ("--config.profile_start=3", "--config.profile_steps=1")
+    saved = pretrain(start, data, tmp_path / "saved", fsdp, *traced, count=2, devices=2)
+    traces = sorted(path.parent.name for path in saved.glob("profile/*/plugins"))
+    assert traces == ["process_0", "process_1"]
     shutil.rmtree(saved / "checkpoints" / "6")
     for count in (1, 4):
         workdir = shutil.copytree(saved, tmp_path / f"on_{count}")
@@ -184,6 +188,20 @@ def test_a_sigterm_to_one_process_stops_both_after_the_same_step(launch, data, t
     said = {re.search(r"SIGTERM with step (\d+) saved", e.stderr).group(1) for e in ended}
     (step,) = said
     assert [path.name for path in (tmp_path / "checkpoints").glob("[0-9]*")] == [step]
+
+
+@pytest.mark.slow
+def test_damage_that_one_process_alone_meets_sends_all_to_the_checkpoint_before(
+    start, data, alone, tmp_path
+):
+    fsdp = "--config.mesh.fsdp=4"
+    pretrain(start, data, tmp_path, fsdp, "--config.keep=2", count=2, devices=2)
+    params = tmp_path / "checkpoints" / "6" / "params"
+    written = params.glob("ocdbt.process_1/d/*")
+    max(written, key=lambda path: path.stat().st_size).write_bytes(b"")
+    pretrain(start, data, tmp_path, fsdp, "--config.keep=2", count=2, devices=2)
+    assert [path.name for path in (tmp_path / "damaged").iterdir()] == ["6"]
+    assert_same_losses(tmp_path, alone)
 
 
 @pytest.mark.slow
