@@ -99,7 +99,13 @@ def read(path: Path, *, is_original: bool) -> Architecture:
 
 
 def write(
-    directory: Path, model: ModelConfig, kind: str, *, labels: tuple[str, ...], problem: str, pad: int
+    directory: Path,
+    model: ModelConfig,
+    kind: str,
+    *,
+    labels: tuple[str, ...],
+    problem: str,
+    pad: int,
 ) -> None:
     """Writes the config.json of a model of the class `kind`; `labels` = () where it has none."""
     values: dict[str, Any] = {"architectures": [kind], "model_type": "bert"}

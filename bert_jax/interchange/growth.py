@@ -35,9 +35,7 @@ def add_rows(
     return grown, dataclasses.replace(model, vocab_size=rows)
 
 
-def add_positions(
-    params: Params, model: ModelConfig, positions: int
-) -> tuple[Params, ModelConfig]:
+def add_positions(params: Params, model: ModelConfig, positions: int) -> tuple[Params, ModelConfig]:
     """A longer position table: the old one from its beginning again, as often as it takes.
 
     As Longformer does (arXiv:2004.05150, section 5): neighbours stand to each other as they

@@ -173,9 +173,7 @@ def truncated_normal(shape: tuple[int, ...], model: ModelConfig, seed: str) -> n
     return (drawn * model.init_stddev).astype(np.float32)
 
 
-def _leave_tied(
-    left: dict[str, Stored], params: Params, account: Account, where: Path
-) -> None:
+def _leave_tied(left: dict[str, Stored], params: Params, account: Account, where: Path) -> None:
     for name, path in names.TIED.items():
         if name not in left or path not in params:
             continue

@@ -94,7 +94,10 @@ def _tokenizer_json(tokenizer: WordPiece) -> dict[str, Any]:
         {"Sequence": {"id": "A", "type_id": 0}},
         {"SpecialToken": {"id": "[SEP]", "type_id": 0}},
     ]
-    second = [{"Sequence": {"id": "B", "type_id": 1}}, {"SpecialToken": {"id": "[SEP]", "type_id": 1}}]
+    second = [
+        {"Sequence": {"id": "B", "type_id": 1}},
+        {"SpecialToken": {"id": "[SEP]", "type_id": 1}},
+    ]
     return tokenizer.engine() | {
         "added_tokens": [
             {"id": number, "content": piece, **token, "special": True}

@@ -10,7 +10,7 @@ import numpy as np
 from bert_jax.arrays import Tokens
 from bert_jax.data.labelled import Example, add_special, bucket, make_batch
 from bert_jax.errors import InputError
-from bert_jax.model.bert import PretrainModel
+from bert_jax.model.bert import MlmModel
 from bert_jax.tasks.classifier import Classifier
 from bert_jax.tasks.saved_model import SavedModel
 
@@ -93,20 +93,18 @@ class Predictor:
 
     def _filler(self) -> Callable[[Sequence[Text]], list[dict[str, Any]]]:
         found = self._found
-        model = PretrainModel(found.model)
+        model = MlmModel(found.model)
         special = found.tokenizer.special
         zeros = jnp.zeros((1, 8), jnp.int32)
         shapes = jax.eval_shape(
-            lambda key: model.init(key, Tokens(*[zeros] * 4), zeros, zeros, deterministic=True),
+            lambda key: model.init(key, Tokens(*[zeros] * 4), zeros, deterministic=True),
             jax.random.key(0),
         )
-        params = found.params(shapes["params"])
+        params = found.modules(shapes["params"])
 
         @jax.jit
         def fill(params, tokens, positions):
-            logits, _ = model.apply(
-                {"params": params}, tokens, positions, positions[:, :1], deterministic=True
-            )
+            logits = model.apply({"params": params}, tokens, positions, deterministic=True)
             # A table may be larger than the vocabulary.
             logits = logits[..., : found.tokenizer.vocab_size]
             return jax.lax.top_k(jax.nn.softmax(logits, axis=-1), FILLINGS)

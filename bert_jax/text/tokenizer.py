@@ -33,8 +33,9 @@ def load(path: str | Path, config: TokenizerConfig | None = None) -> Tokenizer:
     """The tokenizer of a directory, a vocab.txt, a SentencePiece .model or a tokenizer.json.
 
     A tokenizer_config.json in the same directory says how text becomes words, or else a
-    tokenizer.json; `config` may say it where neither does, but not say otherwise. Without both, a vocabulary with
-    capital letters is cased, and words have at most 100 characters, as Hugging Face has it.
+    tokenizer.json; `config` may say it where neither does, but not say otherwise. Where
+    nothing says it, a vocabulary with capital letters is cased, and words have at most 100
+    characters, as Hugging Face has it.
     Raises InputError if the files do not make a tokenizer.
     """
     file = _vocabulary_file(Path(path))
