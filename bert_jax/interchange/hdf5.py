@@ -8,6 +8,8 @@ from typing import Any
 from bert_jax.errors import InputError
 from bert_jax.interchange.stored import Stored, Tensors, reading
 
+DAMAGE = (OSError, KeyError, ValueError, RuntimeError)  # h5py's words for what is wrong
+
 
 def read(path: Path) -> Tensors:
     """Every variable under its PyTorch name. Raises InputError where h5py is not installed."""
@@ -24,7 +26,7 @@ def read(path: Path) -> Tensors:
             read_one = functools.partial(_read_one, path, name, is_kernel)
             found[known] = Stored(name, shape, read_one)
 
-    with reading(path, KeyError, ValueError, RuntimeError), h5py.File(path) as file:
+    with reading(path, *DAMAGE), h5py.File(path) as file:
         file.visititems(add)
     return found
 
@@ -46,6 +48,6 @@ def translate(name: str) -> tuple[str, bool]:
 def _read_one(path: Path, name: str, is_kernel: bool) -> Any:
     import h5py
 
-    with reading(path, KeyError, RuntimeError), h5py.File(path) as file:
+    with reading(path, *DAMAGE), h5py.File(path) as file:
         array = file[name][()]
     return array.T if is_kernel else array

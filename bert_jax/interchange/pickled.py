@@ -36,6 +36,7 @@ STORAGES = {
     "ByteStorage": "u1",
     "BoolStorage": "?",
 }
+# What a pickle that is not whole, or not of tensors, may make the reader raise.
 DAMAGE = (pickle.UnpicklingError, EOFError, zipfile.BadZipFile, KeyError, IndexError, ValueError,
           TypeError, AttributeError, struct.error, UnicodeDecodeError)  # fmt: skip
 
@@ -55,14 +56,14 @@ class Storage:
         self.numbers: np.ndarray | None = None
 
     @property
-    def bytes(self) -> int:
-        """How long it is."""
+    def size(self) -> int:
+        """In bytes."""
         return self.elements * np.dtype(STORAGES[self.kind.name]).itemsize
 
     def fill(self, content: bytes) -> None:
         """Raises ValueError where these are too few bytes."""
-        if len(content) != self.bytes:
-            raise ValueError(f"{len(content)} bytes where there should be {self.bytes}")
+        if len(content) != self.size:
+            raise ValueError(f"{len(content)} bytes where there should be {self.size}")
         self.numbers = np.frombuffer(content, STORAGES[self.kind.name])
 
 
@@ -98,7 +99,12 @@ class Tensor(NamedTuple):
 class TensorUnpickler(pickle.Unpickler):
     """Admits dicts of tensors; the first other name ends the reading with an InputError."""
 
-    def __init__(self, file: IO[bytes], path: Path, load: Callable[[tuple[Any, ...]], Storage]):
+    def __init__(
+        self,
+        file: IO[bytes] | io.BytesIO,
+        path: Path,
+        load: Callable[[tuple[Any, ...]], Storage],
+    ):
         super().__init__(file, encoding="utf-8")
         self._path = path
         self._load = load
@@ -188,7 +194,7 @@ def _from_stream(path: Path) -> Any:
             (elements,) = struct.unpack("<q", file.read(8))
             if elements != storages[key].elements:
                 raise ValueError(f"storage {key} of another size")
-            storages[key].fill(file.read(storages[key].bytes))
+            storages[key].fill(file.read(storages[key].size))
     return found
 
 
