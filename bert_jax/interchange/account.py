@@ -2,10 +2,18 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from bert_jax.interchange.names import MODULES, Params
 
 SHOWN = 3  # names of a line
+
+
+class Made(NamedTuple):
+    """What came from nobody's file."""
+
+    how: str
+    numbers: int  # so many
 
 
 @dataclass
@@ -14,7 +22,7 @@ class Account:
 
     loaded: dict[str, str] = field(default_factory=dict)  # parameter -> tensor in the file
     left_out: dict[str, str] = field(default_factory=dict)  # tensor in the file -> why
-    made: dict[str, str] = field(default_factory=dict)  # parameter -> how
+    made: dict[str, Made] = field(default_factory=dict)  # by parameter
     widened: dict[str, int] = field(default_factory=dict)  # type in the file -> tensors
 
 
@@ -30,8 +38,8 @@ def table(account: Account, params: Params) -> str:
             lines.append(f"{module:12}{0:>9}{0:>15}  not there")
     for why, found in _by_value(account.left_out).items():
         lines.append(f"{'left out':12}{len(found):>9,}{'':>15}  {_named(found)}: {why}")
-    for how, found in _by_value(account.made).items():
-        count = sum(params[path].size for path in found)
+    for how, found in _by_value({path: made.how for path, made in account.made.items()}).items():
+        count = sum(account.made[path].numbers for path in found)
         lines.append(f"{'made anew':12}{len(found):>9,}{count:>15,}  {_named(found)}: {how}")
     for kind, count in account.widened.items():
         lines.append(f"{'widened':12}{count:>9,}{'':>15}  {kind} to float32, the same numbers")

@@ -10,7 +10,7 @@ import numpy as np
 from bert_jax.config import ModelConfig
 from bert_jax.errors import InputError
 from bert_jax.interchange import names
-from bert_jax.interchange.account import Account
+from bert_jax.interchange.account import Account, Made
 from bert_jax.interchange.architecture import Architecture
 from bert_jax.interchange.names import Params, Row
 from bert_jax.interchange.stored import Stored, Tensors
@@ -151,7 +151,8 @@ def _make(
     for row in missing:
         # A head of which nothing is there stays away: noise would pass for something learnt.
         if row.module in there:
-            params[row.ours], account.made[row.ours] = fresh(row, architecture)
+            params[row.ours], how = fresh(row, architecture)
+            account.made[row.ours] = Made(how, params[row.ours].size)
 
 
 def fresh(row: Row, architecture: Architecture) -> tuple[np.ndarray, str]:

@@ -16,7 +16,7 @@ from bert_jax import workdir as wd
 from bert_jax.config import ModelConfig
 from bert_jax.errors import InputError, first_line
 from bert_jax.interchange import architecture, growth, names, safetensors, source, vocabulary
-from bert_jax.interchange.account import Account, table
+from bert_jax.interchange.account import Account, Made, table
 from bert_jax.interchange.matching import Allowed, take
 from bert_jax.interchange.names import Params
 from bert_jax.tasks import saved_model
@@ -146,16 +146,18 @@ def _grown(found: Model, options: Options) -> Model:
         print(f"{path}: {len(words):,} words added, {len(there):,} were there")
         for name in (growth.TOKENS, growth.MLM_BIAS):
             if name in params:
-                found.account.made[f"{len(words):,} rows of {name}"] = (
-                    "the mean of the rows of the word's old pieces"
-                )
+                _note_rows(found.account, params, name, len(words), "mean of the word's old pieces")
     if options.positions:
         rows = options.positions - model.positions
         params, model = growth.add_positions(params, model, options.positions)
-        found.account.made[f"{rows:,} rows of {growth.POSITIONS}"] = (
-            f"the first {found.model.positions:,} again"
-        )
+        how = f"the first {found.model.positions:,} again"
+        _note_rows(found.account, params, growth.POSITIONS, rows, how)
     return dataclasses.replace(found, params=params, model=model, tokenizer=tokenizer)
+
+
+def _note_rows(account: Account, params: Params, path: str, rows: int, how: str) -> None:
+    table = params[path]
+    account.made[f"{rows:,} rows of {path}"] = Made(how, rows * table.size // len(table))
 
 
 def _write_workdir(found: Model, directory: Path, options: Options) -> tuple[Model, str]:
