@@ -224,3 +224,18 @@ def test_a_sigterm_ends_a_pretraining_saved_and_with_143(made, tmp_path):
     ).group(1)
     assert (tmp_path / "checkpoints" / step).is_dir()
     assert "Traceback" not in error
+
+
+def test_convert_out_and_in_then_predict(made, command, tmp_path):
+    there, here = tmp_path / "hf", tmp_path / "here"
+    printed = command(
+        "convert", f"--from={made.classifier}", f"--to={there}", "--format=huggingface"
+    )
+    assert "a BertForSequenceClassification for transformers" in printed
+    assert re.search(r"classifier +2 +66  loaded", printed)
+    assert "a workdir of a classify model" in command("convert", f"--from={there}", f"--to={here}")
+    own, other = (
+        command("predict", f"--model={model}", f"--text={TEXTS[0]}")
+        for model in (made.classifier, here)
+    )
+    assert json.loads(own) == json.loads(other)
