@@ -154,8 +154,7 @@ def _modules(architectures: Any, path: Path) -> tuple[str, ...]:
     if kind not in CLASSES:
         raise InputError(
             f"{path}: architecture {kind!r} is not supported, only {', '.join(CLASSES)} are:"
-            " give a model of one of them, or name it BertModel and leave its head out with"
-            " --allow_unknown."
+            " give a model of one of them."
         )
     return CLASSES[kind]
 

@@ -19,7 +19,7 @@ WEIGHTS = (
     "tf_model.h5",
 )
 # Of files with other names there must be one.
-SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".h5", f".ckpt{tf_checkpoint.INDEX}")
+SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".h5", tf_checkpoint.INDEX)
 SHARDS = ".index.json"
 LFS = b"version https://git-lfs"
 

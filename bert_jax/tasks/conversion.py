@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -51,6 +52,13 @@ class Options:
     def __post_init__(self):
         if self.format not in FORMATS:
             raise InputError(f"--format={self.format} is not known: {' or '.join(FORMATS)}.")
+        for name in ("allow_missing", "allow_unknown"):
+            try:
+                re.compile(getattr(self, name))
+            except re.error as error:
+                raise InputError(
+                    f"--{name}={getattr(self, name)} is no regular expression: {error}."
+                ) from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +88,8 @@ def run(options: Options) -> None:
         raise InputError(f"--to={options.to} already holds something: name a new directory.")
     found = _open(options)
     found = _grown(found, options)
+    if options.format == "bert_jax":
+        _check_labels(found, options.source)
     with _appearing(to) as directory:
         if options.format == "bert_jax":
             found, what = _write_workdir(found, directory, options)
@@ -92,7 +102,13 @@ def run(options: Options) -> None:
 
 def _open(options: Options) -> Model:
     path = Path(options.source)
-    found = _open_workdir(path) if has_checkpoint(path) else _open_theirs(path, options)
+    if has_checkpoint(path):
+        for name in ("model_config", "tokenizer", "allow_missing", "allow_unknown"):
+            if getattr(options, name):
+                raise InputError(f"--{name} is for weights of others, and {path} is a workdir.")
+        found = _open_workdir(path)
+    else:
+        found = _open_theirs(path, options)
     if found.tokenizer.vocab_size > found.model.vocab_size:
         raise InputError(
             f"the vocabulary of {options.tokenizer or options.source} has"
@@ -155,6 +171,15 @@ def _grown(found: Model, options: Options) -> Model:
     return dataclasses.replace(found, params=params, model=model, tokenizer=tokenizer)
 
 
+def _check_labels(found: Model, source: str) -> None:
+    """Raises InputError for a classifier of another kind than the one there is here."""
+    if "classifier" in found.modules and (found.problem or len(found.labels) < 2):
+        raise InputError(
+            f"--from={source} is a classifier for {found.problem or 'one label'}, and here one of"
+            " several labels is right: write --format=huggingface."
+        )
+
+
 def _note_rows(account: Account, params: Params, path: str, rows: int, how: str) -> None:
     table = params[path]
     account.made[f"{rows:,} rows of {path}"] = Made(how, rows * table.size // len(table))
@@ -163,13 +188,6 @@ def _note_rows(account: Account, params: Params, path: str, rows: int, how: str)
 def _write_workdir(found: Model, directory: Path, options: Options) -> tuple[Model, str]:
     task = "classify" if "classifier" in found.modules else "pretrain"
     found = _without_others(found, TASKS[task])
-    if task == "classify" and (found.problem or len(found.labels) < 2):
-        what = found.problem or "one label"
-        raise InputError(
-            f"--from={options.source} is a classifier for {what}, and here one of several labels"
-            " is right: write --format=huggingface, or leave the head out with"
-            " --allow_unknown=classifier and architectures BertModel in its config.json."
-        )
     config = {
         "task": task,
         "model": dataclasses.asdict(found.model),

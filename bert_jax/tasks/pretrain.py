@@ -23,7 +23,7 @@ from bert_jax.tasks import plots
 from bert_jax.tasks.heldout import HeldOut, HeldOutPoints, StuckRemark
 from bert_jax.tasks.phases import Phase, check_position, open_phases, position, rate_of
 from bert_jax.tasks.saved_model import SavedModel
-from bert_jax.tasks.start import check_same_vocabulary, find_pretraining_start, load_modules
+from bert_jax.tasks.start import find_pretraining_start, load_modules
 from bert_jax.training.checkpoint import BEST_METRIC, Checkpoints, Restored, has_checkpoint
 from bert_jax.training.clock import Clock
 from bert_jax.training.distributed import agreement, is_main
@@ -108,10 +108,7 @@ def run(config: Values, workdir: str | Path) -> dict[str, Any]:
     with contextlib.ExitStack() as stack:
         with agreement():
             config, begun_from = find_pretraining_start(build(PretrainConfig, config))
-            config, phases = open_phases(config)
-            if begun_from is not None:
-                data = phases[0].data
-                check_same_vocabulary(begun_from, data.tokenizer, data.directory)
+            config, phases = open_phases(config, begun_from)
             mesh = make_mesh(config.mesh)
             for phase in phases:
                 check_batch(mesh, phase.batch_size, phase.microbatches)
@@ -287,7 +284,7 @@ def evaluate_heldout(config: PretrainConfig, found: SavedModel, data: str = "") 
         config = dataclasses.replace(config, then=(*config.then[:-1], last))
     elif data:
         config = dataclasses.replace(config, data=data)
-    config, phases = open_phases(config)
+    config, phases = open_phases(config, None)
     phase = phases[-1]
     if phase.data.tokenizer.fingerprint != found.tokenizer.fingerprint:
         raise InputError(
