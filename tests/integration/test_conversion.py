@@ -110,6 +110,36 @@ def test_labels_are_those_of_the_original(tmp_path):
     assert found["label"] == foreign.LABELS[wanted.argmax()]
 
 
+def cut(arrays, layers):
+    """The same model with the lowest layers alone."""
+    return {
+        name: array
+        for name, array in arrays.items()
+        if not any(f"layer.{n}." in name for n in range(layers, 2))
+    }
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean", "last4"])
+def test_vectors_are_made_of_the_tokens_of_the_original(pooling, tmp_path):
+    arrays = foreign.tensors("pooler")
+    found = saved_model.load(convert(write(tmp_path / "hf", "BertModel", arrays), tmp_path / "out"))
+    texts = ["ab c 好", "a", "b c d e f a b"]
+    wanted = []
+    for text in texts:
+        last, first = (foreign.hidden(cut(arrays, n), ids_of(text)) for n in (2, 1))
+        wanted.append(
+            {"cls": last[0], "mean": last.mean(0), "last4": (last + first).mean(0) / 2}[pooling]
+        )
+    rows = Predictor(found, embed=pooling)([(text, "here") for text in texts])
+    vectors = np.array([row["embedding"] for row in rows])
+    np.testing.assert_allclose(vectors, wanted, **TOLERANCE)
+    (row,) = Predictor(found, embed=pooling, normalise=True)([(texts[0], "here")])
+    unit = wanted[0] / np.linalg.norm(wanted[0])
+    np.testing.assert_allclose(row["embedding"], unit, **TOLERANCE)
+    with pytest.raises(InputError, match="--embed=max is not known: cls, mean, last4"):
+        Predictor(found, embed="max")
+
+
 @pytest.mark.parametrize(
     "kind", ["BertModel", "BertForPreTraining", "BertForSequenceClassification"]
 )
@@ -257,3 +287,189 @@ def test_rows_of_another_vocabulary_are_refused(data, tmp_path):
     message = r"another vocabulary than config\.init_from=.*here has: prepare it with --config\.tok"
     with pytest.raises(InputError, match=message):
         pretrain.run(config, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_converted_model_is_no_run_to_go_on_with(converted, data):
+    with pytest.raises(InputError, match=r"holds a converted model.*--config\.init_from"):
+        pretrain.run(corpus.pretrain_config(data), converted)
+
+
+def test_words_and_positions_are_added_on_the_way(tmp_path, capsys):
+    kind = "BertForPreTraining"
+    words = tmp_path / "words.txt"
+    words.write_text("aba\nab\nabab\ncab\n")
+    here = convert(
+        write(tmp_path / "hf", kind), tmp_path / "here", add_words=str(words), positions=20
+    )
+    found = saved_model.load(here)
+    assert found.tokenizer.pieces[22:] == ("aba", "abab", "cab")
+    assert (found.model.vocab_size, found.model.positions) == (25, 20)
+    assert found.run["length"] == 16  # the new positions were never trained
+    params, arrays = params_of(here), foreign.tensors(*HEADS[kind])
+    table = arrays["bert.embeddings.word_embeddings.weight"]
+    pieces = [foreign.PIECES.index(piece) for piece in ("ab", "##a")]
+    np.testing.assert_allclose(
+        params["encoder/embeddings/token"][22], table[pieces].mean(0), rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        params["mlm/bias"][22], arrays["cls.predictions.bias"][pieces].mean(), rtol=1e-6
+    )
+    printed = capsys.readouterr().out
+    assert "3 words added, 1 were there" in printed
+    assert "4 rows of encoder/embeddings/position: the first 16 again" in printed
+    back = convert(here, tmp_path / "back", format="huggingface")
+    values = json.loads((back / "config.json").read_text("utf-8"))
+    assert (values["vocab_size"], values["max_position_embeddings"]) == (25, 20)
+
+
+@pytest.mark.parametrize("kind", ["BertForTokenClassification", "BertForQuestionAnswering"])
+def test_a_head_without_a_task_is_left_out_here_and_kept_there(kind, tmp_path, capsys):
+    arrays = foreign.tensors(*HEADS[kind])
+    theirs = write(tmp_path / "hf", kind, arrays)
+    here = convert(theirs, tmp_path / "here")
+    assert {path.split("/")[0] for path in params_of(here)} == {"encoder"}
+    assert "which this model has no task for here" in capsys.readouterr().out
+    back = convert(theirs, tmp_path / "back", format="huggingface")
+    found = load_file(back / "model.safetensors")
+    assert all((found[name] == array).all() for name, array in arrays.items())
+    assert json.loads((back / "config.json").read_text("utf-8"))["architectures"] == [kind]
+
+
+def test_a_torchscript_archive_with_its_config_and_vocabulary_elsewhere(tmp_path, capsys):
+    other = foreign.write_description(tmp_path / "other")
+    arrays = foreign.tensors("pooler", prefix="model.")
+    arrays["rnn.weight"] = np.ones(3, np.float32)
+    path = foreign.write_torchscript(tmp_path / "model.pt", arrays)
+    here = convert(
+        *(path, tmp_path / "here"),
+        model_config=str(other / "config.json"),
+        tokenizer=str(other / "vocab.txt"),
+        allow_unknown="^rnn",
+    )
+    np.testing.assert_array_equal(
+        params_of(here)["pooler/dense/kernel"], arrays["model.pooler.dense.weight"].T
+    )
+    assert "model.pt: TorchScript" in capsys.readouterr().out
+
+
+# Each case: what is wrong with a directory.
+
+
+class Evil:
+    """What ends the test run when it is unpickled."""
+
+    def __reduce__(self):
+        return (sys.exit, ("the pickle has run",))
+
+
+def runs_code(folder):
+    foreign.write_description(folder)
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps({"a": Evil()}))
+
+
+def truncated(folder):
+    path = write(folder, "BertModel") / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def another_shape(folder):
+    write(folder, "BertModel", intermediate_size=21)
+
+
+def tensor_missing(folder):
+    arrays = foreign.tensors("pooler")
+    del arrays["bert.encoder.layer.0.output.dense.bias"]
+    write(folder, "BertModel", arrays)
+
+
+def tensor_unknown(folder):
+    write(folder, "BertModel", foreign.tensors() | {"lstm.weight": np.zeros(1, np.float32)})
+
+
+def no_config(folder):
+    (write(folder, "BertModel") / "config.json").unlink()
+
+
+def no_vocabulary(folder):
+    (write(folder, "BertModel") / "vocab.txt").unlink()
+
+
+def empty(folder):
+    folder.mkdir()
+
+
+def too_many_pieces(folder):
+    pieces = (*foreign.PIECES, "x", "y", "z")
+    (write(folder, "BertModel") / "vocab.txt").write_text("\n".join(pieces), "utf-8")
+
+
+def other_model(folder):
+    write(folder, "BertModel", model_type="albert")
+
+
+def many_labels_right(folder):
+    write(folder, "BertForSequenceClassification", problem_type="multi_label_classification")
+
+
+BAD = {
+    runs_code: r"pytorch_model\.bin is a pickle that wants sys\.exit",
+    truncated: r"model\.safetensors is truncated or damaged",
+    another_shape: r"intermediate\.dense\.weight is 20 x 12 and the model of .* has 21 x 12",
+    tensor_missing: r"has no bert\.encoder\.layer\.0\.output\.dense\.bias, which",
+    tensor_unknown: r"holds lstm\.weight, which BERT has not: .*--allow_unknown",
+    no_config: r"holds no config\.json",
+    no_vocabulary: r"is no tokenizer",
+    empty: r"holds no weights",
+    too_many_pieces: r"has 25 pieces and the table of the weights 24 rows",
+    other_model: r"model_type 'albert' is not supported",
+    many_labels_right: r"is a classifier for multi_label_classification",
+}
+
+
+@pytest.mark.parametrize("case", BAD, ids=lambda case: case.__name__)
+def test_bad_input_is_one_sentence_and_leaves_nothing(case, tmp_path):
+    case(tmp_path / "from")
+    with pytest.raises(InputError, match=BAD[case]) as raised:
+        convert(tmp_path / "from", tmp_path / "new" / "to")
+    assert "\n" not in str(raised.value)
+    assert str(raised.value).endswith(".")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_directory_that_holds_something_is_left_alone(tmp_path):
+    source = write(tmp_path / "from", "BertModel")
+    (tmp_path / "to").mkdir()
+    convert(source, tmp_path / "to")  # empty
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "to").rglob("*")}
+    with pytest.raises(InputError, match=r"--to=.*/to already holds something"):
+        convert(source, tmp_path / "to")
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "to").rglob("*")} == before
+
+
+def test_an_unknown_format_is_refused(tmp_path):
+    with pytest.raises(InputError, match="--format=onnx is not known: bert_jax or huggingface"):
+        convert(tmp_path, tmp_path / "to", format="onnx")
+
+
+@pytest.mark.parametrize("name", ["allow_missing", "allow_unknown"])
+def test_a_regex_that_is_none_is_refused(name, tmp_path):
+    with pytest.raises(InputError, match=rf"--{name}=\( is no regular expression: missing \)"):
+        convert(tmp_path, tmp_path / "to", **{name: "("})
+
+
+def test_what_is_for_weights_of_others_is_refused_for_a_workdir(pretrained, tmp_path):
+    with pytest.raises(InputError, match="--tokenizer is for weights of others, and .* workdir"):
+        convert(pretrained, tmp_path / "to", tokenizer="vocab.txt")
+
+
+def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
+    source = write(tmp_path / "from", "BertModel")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(wd, "write_json", full)
+    with pytest.raises(InputError, match=r"--to=.* cannot be written \(.*No space left"):
+        convert(source, tmp_path / "to")
+    assert {path.name for path in tmp_path.iterdir()} == {"from"}

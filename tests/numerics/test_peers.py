@@ -13,6 +13,7 @@ from bert_jax.arrays import Tokens
 from bert_jax.model.bert import ClassifyModel, PretrainModel
 from bert_jax.model.encoder import Encoder
 from bert_jax.tasks import conversion, saved_model
+from bert_jax.tasks.predict import Predictor
 from bert_jax.text import packages, tokenizer
 from bert_jax.text.pieces import SPECIAL_PIECES
 
@@ -253,20 +254,16 @@ def test_sentence_transformers_opens_what_goes_out(tmp_path):
     random_model("BertModel", tmp_path / "hf")
     here = convert(tmp_path / "hf", tmp_path / "here")
     back = convert(here, tmp_path / "back", format="huggingface")
-    assert_sentences_agree(library.SentenceTransformer(str(back), device="cpu"), here, TEXTS)
+    assert_sentences_agree(library.SentenceTransformer(str(back), device="cpu"), here, TEXTS[:3])
 
 
 def assert_sentences_agree(model, workdir, texts):
-    """Means over the tokens, as a model without a pooling of its own gets."""
-    found = saved_model.load(workdir)
-    for text, wanted in zip(texts, model.encode(list(texts)), strict=True):
-        encoded = found.tokenizer.encode(text, allow_special=True).ids
-        ids = np.array([[found.tokenizer.special.cls, *encoded, found.tokenizer.special.sep]])
-        hidden = ours(workdir, ids, np.zeros_like(ids), np.ones_like(ids, bool))
-        mean = hidden["last_hidden_state"][0].mean(axis=0)
-        if abs(np.linalg.norm(wanted) - 1) < 1e-4:  # some models bring vectors to length 1
-            mean /= np.linalg.norm(mean)
-        np.testing.assert_allclose(mean, wanted, **TOLERANCE)
+    """A model without a pooling of its own gets the mean; some bring vectors to length 1."""
+    normalise = any(type(part).__name__ == "Normalize" for part in model)
+    predictor = Predictor(saved_model.load(workdir), embed="mean", normalise=normalise)
+    rows = predictor([(text, "here") for text in texts])
+    vectors = np.array([row["embedding"] for row in rows])
+    np.testing.assert_allclose(vectors, model.encode(list(texts)), **TOLERANCE)
 
 
 def unpacked(requirement, suffix, to):
