@@ -1,6 +1,8 @@
 """Models of others as workdirs here and back: same answers, same bits, and nothing half-written."""
 
 import json
+import pickle
+import sys
 
 import foreign
 import numpy as np
@@ -459,7 +461,7 @@ def test_a_regex_that_is_none_is_refused(name, tmp_path):
 
 
 def test_what_is_for_weights_of_others_is_refused_for_a_workdir(pretrained, tmp_path):
-    with pytest.raises(InputError, match="--tokenizer is for weights of others, and .* workdir"):
+    with pytest.raises(InputError, match=r"--tokenizer is for weights of others, and .* workdir"):
         convert(pretrained, tmp_path / "to", tokenizer="vocab.txt")
 
 

@@ -183,6 +183,7 @@ def test_files_that_pytorch_has_written(form, tmp_path):
         assert torch.equal(parameter.float(), found.state_dict()[name]), name
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 def test_a_traced_model(tmp_path):
     model = random_model("BertModel", tmp_path / "hf")
     ids = torch.zeros(1, 4, dtype=torch.int64)
