@@ -1,5 +1,6 @@
 """A tokenizer as Hugging Face's libraries open it, and one with more words."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,7 +9,7 @@ from bert_jax.errors import InputError
 from bert_jax.text import files
 from bert_jax.text.pieces import SETTINGS_FILE, SPECIAL_PIECES, Tokenizer
 from bert_jax.text.tokenizer_json import FILE
-from bert_jax.text.wordpiece import WordPiece
+from bert_jax.text.wordpiece import CHINESE_ONLY, WordPiece
 
 SPECIAL_TOKENS_FILE = "special_tokens_map.json"
 ROLES = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
@@ -59,6 +60,8 @@ def read_words(path: Path, tokenizer: Tokenizer) -> tuple[list[Word], list[str]]
         if not line.text.strip():
             continue
         parts = tokenizer.words(line.text)
+        if _joins_characters(tokenizer, "".join(parts)):
+            parts = ["".join(parts)]
         if len(parts) != 1:
             shown = " | ".join(parts)
             raise InputError(
@@ -82,8 +85,20 @@ def read_words(path: Path, tokenizer: Tokenizer) -> tuple[list[Word], list[str]]
 
 
 def with_words(tokenizer: WordPiece, words: list[Word]) -> WordPiece:
-    """The vocabulary with the words after its end."""
-    return WordPiece([*tokenizer.pieces, *(word.text for word in words)], tokenizer.settings)
+    """The vocabulary with the words after its end.
+
+    Where one joins Chinese characters that stood alone, runs of Chinese are from then on
+    matched longest first; text without the words has the same pieces as before.
+    """
+    settings = tokenizer.settings
+    if any(_joins_characters(tokenizer, word.text) for word in words):
+        settings = dataclasses.replace(settings, chinese_characters=False, chinese_words=True)
+    return WordPiece([*tokenizer.pieces, *(word.text for word in words)], settings)
+
+
+def _joins_characters(tokenizer: WordPiece, text: str) -> bool:
+    is_chinese = CHINESE_ONLY.fullmatch(text) is not None and len(text) > 1
+    return tokenizer.settings.chinese_characters and is_chinese
 
 
 def _tokenizer_json(tokenizer: WordPiece) -> dict[str, Any]:

@@ -159,7 +159,7 @@ def _grown(found: Model, options: Options) -> Model:
         pieces = [word.pieces for word in words]
         params, model = growth.add_rows(params, model, pieces, first=tokenizer.vocab_size)
         tokenizer = vocabulary.with_words(tokenizer, words)
-        print(f"{path}: {len(words):,} words added, {len(there):,} were there")
+        print(f"{path}: {len(words):,} words added, {len(there):,} were there already")
         for name in (growth.TOKENS, growth.MLM_BIAS):
             if name in params:
                 _note_rows(found.account, params, name, len(words), "mean of the word's old pieces")

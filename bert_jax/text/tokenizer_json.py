@@ -36,7 +36,9 @@ def pieces(path: Path, values: dict[str, Any]) -> list[str]:
 
 def in_order(ids: dict[str, int], path: Path) -> list[str]:
     """Raises InputError where ids are left out: the table's rows would go to other pieces."""
-    by_id = {number: piece for piece, number in ids.items()}
+    by_id: dict[int, str] = {}
+    for piece, number in ids.items():
+        by_id.setdefault(number, piece)  # what comes after are aliases of ours
     absent = sorted(set(range(len(by_id))) - by_id.keys())
     if absent:
         raise InputError(f"{path} gives no piece the id {absent[0]}: give it one.")

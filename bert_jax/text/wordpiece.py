@@ -81,7 +81,7 @@ class WordPiece:
         self.settings = settings
         ids = _ids(self.pieces, name)
         self.special = SpecialIds(*(ids[piece] for piece in SPECIAL_PIECES))
-        self._engine = _engine(ids, settings)
+        self._engine = _engine(_aliased(ids, settings), settings)
 
     @property
     def vocab_size(self) -> int:
@@ -135,9 +135,10 @@ class WordPiece:
 
     def engine(self) -> dict[str, Any]:
         """What encodes, as the `tokenizers` library writes it in a tokenizer.json."""
-        values = json.loads(self._engine.to_str())
-        # It writes one piece an id, and would lose what makes runs of Chinese work.
-        values["model"]["vocab"] = _aliased(_ids(self.pieces, ""), self.settings)
+        ids = _ids(self.pieces, "")
+        values = json.loads(_engine(ids, self.settings).to_str())
+        # The library writes one piece an id, and would lose what makes runs of Chinese work.
+        values["model"]["vocab"] = _aliased(ids, self.settings)
         return values
 
     def save(self, directory: str | os.PathLike[str]) -> None:
@@ -219,7 +220,6 @@ def _ids(pieces: tuple[str, ...], name: str) -> dict[str, int]:
 
 def _engine(ids: dict[str, int], settings: Settings) -> tokenizers.Tokenizer:
     split: pre_tokenizers.PreTokenizer = pre_tokenizers.BertPreTokenizer()
-    ids = _aliased(ids, settings)
     if settings.chinese_words:
         pattern = tokenizers.Regex(_runs(ids, settings.max_word_characters))
         split = pre_tokenizers.Sequence([split, pre_tokenizers.Split(pattern, "isolated")])
@@ -236,9 +236,11 @@ def _engine(ids: dict[str, int], settings: Settings) -> tokenizers.Tokenizer:
 def _aliased(ids: dict[str, int], settings: Settings) -> dict[str, int]:
     if not settings.chinese_words:
         return ids
-    # The library asks for "##X" inside a run; the alias answers with the id of X itself.
+    # The library asks for "##X" inside a run; the alias answers with the id of X itself, also
+    # where the vocabulary has an ##X, which no Chinese text has ever met: in the original
+    # every character stands alone.
     aliases = {f"##{piece}": i for piece, i in ids.items() if CHINESE_ONLY.fullmatch(piece)}
-    return {**aliases, **ids}
+    return {**ids, **aliases}
 
 
 def _runs(pieces: Iterable[str], max_word_characters: int) -> str:

@@ -318,7 +318,7 @@ def test_words_and_positions_are_added_on_the_way(tmp_path, capsys):
         params["mlm/bias"][22], arrays["cls.predictions.bias"][pieces].mean(), rtol=1e-6
     )
     printed = capsys.readouterr().out
-    assert "3 words added, 1 were there" in printed
+    assert "3 words added, 1 were there already" in printed
     assert "4 rows of encoder/embeddings/position: the first 16 again" in printed
     back = convert(here, tmp_path / "back", format="huggingface")
     values = json.loads((back / "config.json").read_text("utf-8"))

@@ -85,7 +85,7 @@ def test_rows_beyond_the_vocabulary_are_used_up_first():
             ["ab", "a-b"],
             r"words\.txt:2: 'a-b' is no one word to this tokenizer, it reads a \| - \| b",
         ),
-        (["好中"], r"words\.txt:1: '好中' is no one word .* 好 \| 中"),
+        (["a好"], r"words\.txt:1: 'a好' is no one word .* a \| 好"),
         (["a" * 101], r"words\.txt:1 is longer than the 100 characters"),
         (["ab", ""], "holds no word that the vocabulary has not"),
     ],
@@ -98,6 +98,19 @@ def test_what_cannot_be_a_word_is_named(lines, message, tmp_path):
 def test_chinese_words_can_be_added_where_pieces_span_characters(tmp_path):
     words, _ = vocabulary.read_words(words_file(tmp_path, "中好"), chinese())
     assert vocabulary.with_words(chinese(), words).encode("中好").ids == [24]
+
+
+def test_chinese_words_leave_the_pieces_of_other_text_alone(tmp_path):
+    old = wordpiece((*foreign.PIECES, "##好", "##中", "2好"))  # as bert-base-chinese has them
+    words, _ = vocabulary.read_words(words_file(tmp_path, "中好", "ba"), old)
+    assert [word.pieces for word in words] == [[21, 20], [6, 17]]
+    new = vocabulary.with_words(old, words)
+    assert new.encode("好中好中").ids == [20, 25, 21]
+    for text in ("好好中，中中", "2好a好b", "好 中", "中a好", "好㐀中", "中É好"):
+        assert new.encode(text).ids == old.encode(text).ids, text
+    vocabulary.write(new, tmp_path / "out", positions=9)
+    theirs = library.Tokenizer.from_file(str(tmp_path / "out" / "tokenizer.json"))
+    assert theirs.encode("好中好中").ids == [2, 20, 25, 21, 3]
 
 
 def test_no_word_can_be_added_to_a_sentence_piece(tmp_path):
