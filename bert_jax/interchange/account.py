@@ -14,6 +14,7 @@ class Made(NamedTuple):
 
     how: str
     numbers: int  # so many
+    parameter: str  # the whole of it, or rows of it
 
 
 @dataclass
@@ -22,7 +23,7 @@ class Account:
 
     loaded: dict[str, str] = field(default_factory=dict)  # parameter -> tensor in the file
     left_out: dict[str, str] = field(default_factory=dict)  # tensor in the file -> why
-    made: dict[str, Made] = field(default_factory=dict)  # by parameter
+    made: dict[str, Made] = field(default_factory=dict)  # by what it is to be called
     widened: dict[str, int] = field(default_factory=dict)  # type in the file -> tensors
 
 
@@ -32,7 +33,8 @@ def table(account: Account, params: Params) -> str:
     for module in MODULES:
         paths = [path for path in account.loaded if path.split("/")[0] == module]
         if paths:
-            count = sum(params[path].size for path in paths)
+            rows = [made.numbers for made in account.made.values() if made.parameter in paths]
+            count = sum(params[path].size for path in paths) - sum(rows)
             lines.append(f"{module:12}{len(paths):>9,}{count:>15,}  loaded")
         elif module in ("encoder", "pooler", "mlm", "next"):
             lines.append(f"{module:12}{0:>9}{0:>15}  not there")

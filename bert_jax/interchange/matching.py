@@ -152,7 +152,7 @@ def _make(
         # A head of which nothing is there stays away: noise would pass for something learnt.
         if row.module in there:
             params[row.ours], how = fresh(row, architecture)
-            account.made[row.ours] = Made(how, params[row.ours].size)
+            account.made[row.ours] = Made(how, params[row.ours].size, row.ours)
 
 
 def fresh(row: Row, architecture: Architecture) -> tuple[np.ndarray, str]:

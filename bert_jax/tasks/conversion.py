@@ -182,7 +182,7 @@ def _check_labels(found: Model, source: str) -> None:
 
 def _note_rows(account: Account, params: Params, path: str, rows: int, how: str) -> None:
     table = params[path]
-    account.made[f"{rows:,} rows of {path}"] = Made(how, rows * table.size // len(table))
+    account.made[f"{rows:,} rows of {path}"] = Made(how, rows * table.size // len(table), path)
 
 
 def _write_workdir(found: Model, directory: Path, options: Options) -> tuple[Model, str]:

@@ -320,6 +320,11 @@ def test_words_and_positions_are_added_on_the_way(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "3 words added, 1 were there already" in printed
     assert "4 rows of encoder/embeddings/position: the first 16 again" in printed
+    # What was in the file, without what was added: the table's rows and the positions'.
+    loaded = sum(
+        a.size for name, a in arrays.items() if ".embeddings." in name or ".layer." in name
+    )
+    assert f"encoder            37{loaded - 24:>15,}  loaded" in printed  # two rows went to words
     back = convert(here, tmp_path / "back", format="huggingface")
     values = json.loads((back / "config.json").read_text("utf-8"))
     assert (values["vocab_size"], values["max_position_embeddings"]) == (25, 20)

@@ -170,7 +170,7 @@ def test_a_shape_that_does_not_fit_is_named_with_both(tmp_path):
     params, account = taken(tmp_path, arrays, "BertModel", Allowed("1.output.dense.weight", ""))
     path = "encoder/layer_1/feed_forward/output/kernel"
     assert account.left_out == {name: "20 x 12 where the model has 12 x 20"}
-    assert account.made == {path: ("truncated normal", 240)}
+    assert account.made == {path: ("truncated normal", 240, path)}
     assert 0 < np.abs(params[path]).max() <= 2 * 0.02  # as the model is initialised
     assert np.std(params[path]) > 0.01
 
@@ -181,9 +181,10 @@ def test_a_missing_tensor_is_named_and_made_anew_where_allowed(tmp_path):
     del arrays[name], arrays["bert.encoder.layer.0.output.dense.bias"]
     assert_refused(rf"weights has no {re.escape(name)} and 1 more, which", tmp_path, arrays)
     params, account = taken(tmp_path, arrays, "BertModel", Allowed(r"layer\.0\.", ""))
+    scale, bias = "attention_norm/scale", "feed_forward/output/bias"
     assert account.made == {
-        "encoder/layer_0/attention_norm/scale": ("ones", 12),
-        "encoder/layer_0/feed_forward/output/bias": ("zeros", 12),
+        f"encoder/layer_0/{scale}": ("ones", 12, f"encoder/layer_0/{scale}"),
+        f"encoder/layer_0/{bias}": ("zeros", 12, f"encoder/layer_0/{bias}"),
     }
     assert (params["encoder/layer_0/attention_norm/scale"] == 1).all()
 
