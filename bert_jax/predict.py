@@ -18,7 +18,7 @@ from bert_jax.tasks.texts import read_texts
 
 def define_flags() -> None:
     """The flags of this command."""
-    flags.DEFINE_string("model", None, "Workdir of a finetune or pretrain run.", required=True)
+    flags.DEFINE_string("model", None, "Workdir of a run or of a converted model.", required=True)
     flags.DEFINE_multi_string("text", [], "A text; may be given several times.")
     flags.DEFINE_string("input", "", "A file of texts (lines, .jsonl, .csv, .tsv), or - for stdin.")
     flags.DEFINE_string("text_field", "text", "Field of a .jsonl, .csv or .tsv input.")

@@ -65,7 +65,7 @@ def take(
             raise InputError(
                 f"{where}: {stored.source} is {_show(stored.shape)} and the model of"
                 f" {architecture.file} has {_show(shape)}: give the config.json of these weights,"
-                f" or make it anew with --allow_missing='{re.escape(stored.source)}'."
+                f" or make it anew with --allow_missing='{re.escape(row.theirs)}'."
             )
     _make(missing, params, architecture, allowed, account, where)
     _leave_tied(left, params, account, where)

@@ -74,7 +74,7 @@ def load(directory: str | Path) -> SavedModel:
     if not has_checkpoint(directory):
         raise InputError(
             f"{directory} holds no finished checkpoint: name the --workdir of a pretrain"
-            " or finetune run that has saved one."
+            " or finetune run that has saved one, or convert others' with bert_jax.convert."
         )
     with Checkpoints(directory, best_metric=BEST_METRIC) as checkpoints:
         step = checkpoints.latest()
