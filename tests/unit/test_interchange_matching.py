@@ -189,21 +189,20 @@ def test_a_missing_tensor_is_named_and_made_anew_where_allowed(tmp_path):
     assert (params["encoder/layer_0/attention_norm/scale"] == 1).all()
 
 
-@pytest.mark.parametrize(("kind", "heads"), KINDS.items())
-def test_a_head_that_the_class_has_must_be_there(kind, heads, tmp_path):
-    if kind == "BertModel":
-        return
-    missing = {
-        "classifier": "classifier",
-        "mlm": "cls.predictions",
-        "next": "cls.seq",
-        "span": "qa",
-    }
-    message = rf"has no .*{missing[heads[-1]]}|has no bert\.pooler"
-    assert_refused(message, tmp_path, foreign.tensors(), kind)
-    params, account = taken(
-        tmp_path, foreign.tensors(), kind, Allowed("cls|classifier|pooler|qa", "")
-    )
+@pytest.mark.parametrize(
+    ("kind", "named"),
+    [
+        ("BertForPreTraining", r"bert\.pooler\.dense\.weight and 8 more"),
+        ("BertForMaskedLM", r"cls\.predictions\.transform\.dense\.weight and 4 more"),
+        ("BertForSequenceClassification", r"bert\.pooler\.dense\.weight and 3 more"),
+        ("BertForTokenClassification", r"classifier\.weight and 1 more"),
+        ("BertForQuestionAnswering", r"qa_outputs\.weight and 1 more"),
+    ],
+)
+def test_a_head_that_the_class_has_must_be_there(kind, named, tmp_path):
+    assert_refused(rf"weights has no {named}, which the model", tmp_path, foreign.tensors(), kind)
+    allowed = Allowed("cls|classifier|pooler|qa", "")
+    params, account = taken(tmp_path, foreign.tensors(), kind, allowed)
     assert {path.split("/")[0] for path in params} == {"encoder"}
     assert not account.made  # a whole head of noise would pass for something learnt
 
