@@ -238,7 +238,8 @@ class PretrainConfig:
 
     task: str
     data: str  # workdir of a preparation
-    model: ModelConfig
+    init_from: str  # workdir of a run or of a converted model, or "none" for a fresh one
+    model: ModelConfig  # with init_from, sizes are that model's
     masking: MaskingConfig
     optimizer: OptimizerConfig
     mesh: MeshConfig
@@ -271,6 +272,10 @@ class PretrainConfig:
             at_least(self, name, 0)
         at_least(self, "eval_batches", 0)
         divides(self, "microbatches", "batch_size")
+        if not self.init_from:
+            raise InputError(
+                "config.init_from is empty: name the workdir to go on from, or none to start fresh."
+            )
         if self.budget_minutes and any(phase.learning_rate for phase in self.then):
             raise InputError(
                 "config.budget_minutes is set, and a phase in config.then has a learning_rate of"
@@ -299,7 +304,7 @@ class FinetuneConfig:
     """A head on the encoder, trained on labelled texts."""
 
     task: str
-    init_from: str  # workdir of a pretraining, or "none" for a fresh encoder
+    init_from: str  # workdir of a run or of a converted model, or "none" for a fresh encoder
     tokenizer: str  # for init_from=none: a tokenizer directory; else ""
     data: LabelledDataConfig
     model: ModelConfig  # sizes are the checkpoint's; the dropouts and dtype are taken from here

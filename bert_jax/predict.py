@@ -18,11 +18,13 @@ from bert_jax.tasks.texts import read_texts
 
 def define_flags() -> None:
     """The flags of this command."""
-    flags.DEFINE_string("model", None, "Workdir of a finetune or pretrain run.", required=True)
+    flags.DEFINE_string("model", None, "Workdir of a run or of a converted model.", required=True)
     flags.DEFINE_multi_string("text", [], "A text; may be given several times.")
     flags.DEFINE_string("input", "", "A file of texts (lines, .jsonl, .csv, .tsv), or - for stdin.")
     flags.DEFINE_string("text_field", "text", "Field of a .jsonl, .csv or .tsv input.")
     flags.DEFINE_string("output", "", "Where the JSON lines go instead of stdout.")
+    flags.DEFINE_string("embed", "", "Vectors of the texts in place of answers: cls, mean, last4.")
+    flags.DEFINE_bool("normalise", False, "Bring the vectors to length 1.")
     flags.DEFINE_bool("truncate", False, "Use the beginning of texts too long for the model.")
 
 
@@ -37,7 +39,14 @@ def run() -> None:
         texts = [(text, f"--text number {n}") for n, text in enumerate(given.text, 1)]
     else:
         texts = read_texts(given.input, text_field=given.text_field)
-    predictor = Predictor(saved_model.load(given.model), truncate=given.truncate)
+    if given.normalise and not given.embed:
+        raise InputError("--normalise is for vectors: give --embed too, or leave it away.")
+    predictor = Predictor(
+        saved_model.load(given.model),
+        truncate=given.truncate,
+        embed=given.embed,
+        normalise=given.normalise,
+    )
     lines = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in predictor(texts))
     if given.output:
         wd.write_text(Path(given.output), lines)

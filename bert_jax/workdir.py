@@ -26,6 +26,7 @@ CONFIG = "config.json"
 TOKENIZER = "tokenizer"
 FIRST_START = "first_start.json"
 LOCK = ".lock"
+CONVERTED_FROM = "converted_from"  # in the config of a model that no run here has made
 FULL = (errno.ENOSPC, errno.EDQUOT)  # a disk, or one's share of it
 # File systems without locks say one of these, some network ones and FUSE.
 _NO_LOCKS = (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL)
@@ -143,6 +144,11 @@ def check_config(
     named in `may_change` ("section.field", the same for every element of a list) may differ.
     """
     if is_begun and (directory / CONFIG).exists():
+        if CONVERTED_FROM in read_config(directory):
+            raise InputError(
+                f"--workdir={directory} holds a converted model, which is no run to go on with:"
+                f" name it as --config.init_from, and a new --workdir."
+            )
         _refuse_changes(directory, _resolved(config), may_change)
 
 

@@ -16,6 +16,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config = ConfigDict()
     config.task = "pretrain"
     config.data = ""
+    config.init_from = "none"
     config.model = ConfigDict(
         dict(
             vocab_size=0,

@@ -32,6 +32,19 @@ class PretrainModel(nn.Module):
         return mlm_logits, next_logits
 
 
+class MlmModel(nn.Module):
+    """Logits of the masked tokens alone, for a model without a next-sentence head too."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(
+        self, tokens: Tokens, mask_positions: Int[Array, "B P"], *, deterministic: bool
+    ) -> Float[Array, "B P V"]:
+        x, token_table = Encoder(self.config, name="encoder")(tokens, deterministic=deterministic)
+        return MlmHead(self.config, name="mlm")(gather_tokens(x, mask_positions), token_table)
+
+
 class ClassifyModel(nn.Module):
     """Logits of the classes, from the pooled [CLS] of a row."""
 

@@ -24,7 +24,7 @@ from bert_jax.model.bert import ClassifyModel
 from bert_jax.model.flops import training_flops
 from bert_jax.tasks import plots
 from bert_jax.tasks.classifier import Classifier, score
-from bert_jax.tasks.start import Start, find_start, load_encoder
+from bert_jax.tasks.start import Start, find_start, load_modules
 from bert_jax.text.labelled import LabelledText, clean_split, read_labelled
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.training.checkpoint import BEST_METRIC, Checkpoints, Restored, has_checkpoint
@@ -275,7 +275,10 @@ class _Tuning:
         )
         if self._start.pretrained is None:
             return state
-        return state._replace(params=load_encoder(self._start.pretrained, state.params))
+        params, fresh = load_modules(self._start.pretrained, state.params, ("encoder", "pooler"))
+        if fresh:
+            print(f"fresh, as {self._config.init_from} has none: {', '.join(fresh)}")
+        return state._replace(params=params)
 
     def _report(self, log: RunLog, saved: dict[str, Any]) -> Report:
         config = self._config

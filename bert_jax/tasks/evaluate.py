@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -13,8 +13,11 @@ from bert_jax.errors import InputError
 from bert_jax.fields import Values, build
 from bert_jax.tasks import classify, pretrain, saved_model
 from bert_jax.tasks.classifier import Classifier, confusion, score
+from bert_jax.text.labelled import read_labelled
 
 EVALUATION = "evaluation.json"
+
+Config = TypeVar("Config", FinetuneConfig, PretrainConfig)
 
 
 def run(config: Values, workdir: str | Path) -> dict[str, Any]:
@@ -36,8 +39,16 @@ def run(config: Values, workdir: str | Path) -> dict[str, Any]:
     return result
 
 
+def _made_with(cls: type[Config], config: Values, found: saved_model.SavedModel) -> Config:
+    """The run's own config; a converted model has none beside its sizes, and takes the given."""
+    if not found.is_converted:
+        return build(cls, found.run["config"])
+    own = {"init_from": str(found.directory), "model": dataclasses.asdict(found.model)}
+    return build(cls, {**dict(config), **own})
+
+
 def _evaluate_pretraining(config: Values, found: saved_model.SavedModel) -> dict[str, Any]:
-    made_with = build(PretrainConfig, found.run["config"])
+    made_with = _made_with(PretrainConfig, config, found)
     metrics = pretrain.evaluate_heldout(made_with, found, config["data"])
     print(f"{found.directory}, step {found.step}, held-out rows")
     for name, value in metrics.items():
@@ -46,21 +57,29 @@ def _evaluate_pretraining(config: Values, found: saved_model.SavedModel) -> dict
 
 
 def _evaluate_classifier(config: Values, found: saved_model.SavedModel) -> dict[str, Any]:
-    made_with = build(FinetuneConfig, found.run["config"])
+    made_with = _made_with(FinetuneConfig, config, found)
+    max_length = min(made_with.max_length, found.model.positions)
     test = config["data"]["test"] or made_with.data.test
-    rows = classify.read_splits(dataclasses.replace(made_with.data, test=test))["test"]
+    if found.is_converted and not test:
+        raise InputError(
+            f"config.data.test is empty, and {found.directory} was converted, so that nobody here"
+            " knows its training rows: name the rows to evaluate on."
+        )
+    if found.is_converted:
+        data = made_with.data
+        rows = read_labelled(test, text_field=data.text_field, label_field=data.label_field)
+    else:
+        rows = classify.read_splits(dataclasses.replace(made_with.data, test=test))["test"]
     if not rows:
         raise InputError("config.data.test is empty: name the rows to evaluate on.")
     truth = np.array(label_ids(rows, found.labels))
-    ids, _ = encode_texts(
-        [row.text for row in rows], found.tokenizer, max_length=made_with.max_length
-    )
+    ids, _ = encode_texts([row.text for row in rows], found.tokenizer, max_length=max_length)
     classifier = Classifier(found.model, len(found.labels))
     probabilities = classifier.probabilities(
         found.params(classifier.param_shapes()),
         [Example(i, label) for i, label in zip(ids, truth.tolist(), strict=True)],
         batch_size=classify.EVAL_BATCH,
-        max_length=made_with.max_length,
+        max_length=max_length,
         pad=found.tokenizer.special.pad,
     )
     scores = score(truth, probabilities)

@@ -14,6 +14,8 @@ from jaxtyping import Array, Float
 from bert_jax.config import MaskingConfig, OptimizerConfig, PhaseConfig, PretrainConfig
 from bert_jax.data import dataset, pipeline
 from bert_jax.errors import InputError
+from bert_jax.tasks.saved_model import SavedModel
+from bert_jax.tasks.start import check_same_vocabulary
 from bert_jax.tasks.vocabulary import fit_vocabulary
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.training.schedules import Schedule, make_schedule
@@ -122,11 +124,13 @@ class Phase:
         )
 
 
-def open_phases(config: PretrainConfig) -> tuple[PretrainConfig, list[Phase]]:
+def open_phases(
+    config: PretrainConfig, begun_from: SavedModel | None
+) -> tuple[PretrainConfig, list[Phase]]:
     """The config with paths and vocabulary resolved, and its phases with their data opened.
 
-    Raises InputError where a dataset does not fit the model, or the phases have different
-    vocabularies.
+    Raises InputError where a dataset does not fit the model, or the phases, or the model that
+    the run begins from, have different vocabularies.
     """
     first = PhaseConfig(
         data=config.data,
@@ -141,6 +145,8 @@ def open_phases(config: PretrainConfig) -> tuple[PretrainConfig, list[Phase]]:
     phases: list[Phase] = []
     for number, part in enumerate((first, *config.then)):
         phases.append(_open(part, number, phases, config, *parts))
+    if begun_from is not None:
+        check_same_vocabulary(begun_from, phases[0].data.tokenizer, phases[0].data.directory)
     then = tuple(
         dataclasses.replace(part, data=str(phase.data.directory))
         for part, phase in zip(config.then, phases[1:], strict=True)

@@ -10,8 +10,9 @@ import numpy as np
 from bert_jax.arrays import Tokens
 from bert_jax.data.labelled import Example, add_special, bucket, make_batch
 from bert_jax.errors import InputError
-from bert_jax.model.bert import PretrainModel
+from bert_jax.model.bert import MlmModel
 from bert_jax.tasks.classifier import Classifier
+from bert_jax.tasks.embedding import Embedder
 from bert_jax.tasks.saved_model import SavedModel
 
 BATCH = 32
@@ -28,17 +29,29 @@ class Predictor:
     call compiles.
     """
 
-    def __init__(self, found: SavedModel, *, truncate: bool = False):
+    def __init__(
+        self,
+        found: SavedModel,
+        *,
+        truncate: bool = False,
+        embed: str = "",
+        normalise: bool = False,
+    ):
+        """`embed`: one of `embedding.POOLINGS`, for vectors in place of the model's own task."""
         self._found = found
         self._truncate = truncate
-        self._predict = {"classify": self._classifier, "pretrain": self._filler}[found.task]()
+        if embed:
+            self._predict = self._embedder(embed, normalise)
+        else:
+            self._predict = {"classify": self._classifier, "pretrain": self._filler}[found.task]()
 
     def __call__(self, texts: Sequence[Text]) -> list[dict[str, Any]]:
         """One JSON-ready object a text, in order.
 
         A classifier gives text, label and probabilities by label; a pretrained model
         gives text and `masks`, a list with the FILLINGS most probable pieces for each
-        [MASK] in it: which one (`mask`, from 0), `token`, `probability`.
+        [MASK] in it: which one (`mask`, from 0), `token`, `probability`; with `embed` there
+        is text and `embedding`.
         Raises InputError for a text over the model's length (unless `truncate`) and,
         with a pretrained model, for one without [MASK].
         """
@@ -65,6 +78,23 @@ class Predictor:
     def _max_length(self) -> int:
         # Not the number of positions: those past the training length were never trained.
         return self._found.run["length"]
+
+    def _embedder(
+        self, pooling: str, normalise: bool
+    ) -> Callable[[Sequence[Text]], list[dict[str, Any]]]:
+        embedder = Embedder(self._found, pooling, normalise=normalise)
+
+        def predict(texts: Sequence[Text]) -> list[dict[str, Any]]:
+            vectors = embedder(
+                self._encode(texts, allow_special=False),
+                batch_size=1 if len(texts) == 1 else BATCH,
+                max_length=self._max_length(),
+            )
+            return [
+                {"text": text, **vector} for (text, _), vector in zip(texts, vectors, strict=True)
+            ]
+
+        return predict
 
     def _classifier(self) -> Callable[[Sequence[Text]], list[dict[str, Any]]]:
         found = self._found
@@ -93,20 +123,18 @@ class Predictor:
 
     def _filler(self) -> Callable[[Sequence[Text]], list[dict[str, Any]]]:
         found = self._found
-        model = PretrainModel(found.model)
+        model = MlmModel(found.model)
         special = found.tokenizer.special
         zeros = jnp.zeros((1, 8), jnp.int32)
         shapes = jax.eval_shape(
-            lambda key: model.init(key, Tokens(*[zeros] * 4), zeros, zeros, deterministic=True),
+            lambda key: model.init(key, Tokens(*[zeros] * 4), zeros, deterministic=True),
             jax.random.key(0),
         )
-        params = found.params(shapes["params"])
+        params = found.modules(shapes["params"])
 
         @jax.jit
         def fill(params, tokens, positions):
-            logits, _ = model.apply(
-                {"params": params}, tokens, positions, positions[:, :1], deterministic=True
-            )
+            logits = model.apply({"params": params}, tokens, positions, deterministic=True)
             # A table may be larger than the vocabulary.
             logits = logits[..., : found.tokenizer.vocab_size]
             return jax.lax.top_k(jax.nn.softmax(logits, axis=-1), FILLINGS)

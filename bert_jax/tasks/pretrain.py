@@ -23,6 +23,7 @@ from bert_jax.tasks import plots
 from bert_jax.tasks.heldout import HeldOut, HeldOutPoints, StuckRemark
 from bert_jax.tasks.phases import Phase, check_position, open_phases, position, rate_of
 from bert_jax.tasks.saved_model import SavedModel
+from bert_jax.tasks.start import find_pretraining_start, load_modules
 from bert_jax.training.checkpoint import BEST_METRIC, Checkpoints, Restored, has_checkpoint
 from bert_jax.training.clock import Clock
 from bert_jax.training.distributed import agreement, is_main
@@ -106,7 +107,8 @@ def run(config: Values, workdir: str | Path) -> dict[str, Any]:
     """
     with contextlib.ExitStack() as stack:
         with agreement():
-            config, phases = open_phases(build(PretrainConfig, config))
+            config, begun_from = find_pretraining_start(build(PretrainConfig, config))
+            config, phases = open_phases(config, begun_from)
             mesh = make_mesh(config.mesh)
             for phase in phases:
                 check_batch(mesh, phase.batch_size, phase.microbatches)
@@ -116,11 +118,15 @@ def run(config: Values, workdir: str | Path) -> dict[str, Any]:
                     directory = stack.enter_context(wd.locked(workdir, is_first=is_first))
                     is_begun = has_checkpoint(directory)
                     wd.check_config(directory, config, is_begun=is_begun, may_change=MAY_CHANGE)
-        return _run(config, phases, mesh, directory)
+        return _run(config, phases, mesh, directory, begun_from)
 
 
 def _run(
-    config: PretrainConfig, phases: list[Phase], mesh: Mesh, directory: Path
+    config: PretrainConfig,
+    phases: list[Phase],
+    mesh: Mesh,
+    directory: Path,
+    begun_from: SavedModel | None,
 ) -> dict[str, Any]:
     with Checkpoints(directory, keep=config.keep, best_metric=BEST_METRIC) as checkpoints:
         restored = checkpoints.restore_newest(
@@ -140,7 +146,8 @@ def _run(
             start = restored.step if restored else 0
             total = phases[-1].last
             with RunLog(directory, step=start, total_steps=total, title="pretrain") as log:
-                _Training(config, phases, mesh, directory, log, checkpoints).go(restored)
+                training = _Training(config, phases, mesh, directory, log, checkpoints)
+                training.go(restored, begun_from)
     with agreement():  # after which the log is whole for all of them
         if is_main():
             plots.draw_curves(directory)
@@ -170,12 +177,12 @@ class _Training:
         self._optimizer = make_optimizer(config.optimizer)
         self._rate_of = rate_of(config, phases)
 
-    def go(self, restored: Restored | None) -> None:
-        """Trains from what was restored, or from nothing."""
+    def go(self, restored: Restored | None, begun_from: SavedModel | None) -> None:
+        """Trains from what was restored, or from another model, or from nothing."""
         record = restored.run if restored else {}
         first_start = wd.first_start(self._directory) if is_main() else time.time()
         clock = Clock(first_start, record.get("clock"))
-        state = restored.state if restored else self._first_state()
+        state = restored.state if restored else self._first_state(begun_from)
         start = int(state.step)
         config = self._config
         trace = Trace(self._directory, start=config.profile_start, steps=config.profile_steps)
@@ -191,15 +198,23 @@ class _Training:
                     raise stopped_by_signal(phase.last)
                 record = report.record()
 
-    def _first_state(self) -> TrainState:
+    def _first_state(self, begun_from: SavedModel | None) -> TrainState:
         config = self._config
-        return init_state(
+        state = init_state(
             lambda key: init_params(config.model, key),
             self._optimizer,
             seed=config.seed,
             prng=config.prng,
             mesh=self._mesh,
         )
+        if begun_from is None:
+            return state
+        params, fresh = load_modules(begun_from, state.params, tuple(state.params))
+        self._log.say(
+            f"begun from {begun_from.directory}, step {begun_from.step:,}"
+            + (f"; fresh, as it has none: {', '.join(fresh)}" if fresh else "")
+        )
+        return state._replace(params=params)
 
     def _phase(
         self,
@@ -269,7 +284,7 @@ def evaluate_heldout(config: PretrainConfig, found: SavedModel, data: str = "") 
         config = dataclasses.replace(config, then=(*config.then[:-1], last))
     elif data:
         config = dataclasses.replace(config, data=data)
-    config, phases = open_phases(config)
+    config, phases = open_phases(config, None)
     phase = phases[-1]
     if phase.data.tokenizer.fingerprint != found.tokenizer.fingerprint:
         raise InputError(
@@ -283,7 +298,7 @@ def evaluate_heldout(config: PretrainConfig, found: SavedModel, data: str = "") 
         )
     mesh = make_mesh(config.mesh)
     check_batch(mesh, phase.batch_size)
-    params = found.params(
+    params = found.modules(
         jax.eval_shape(lambda key: init_params(found.model, key), jax.random.key(0))
     )
     objective = make_objective(PretrainModel(found.model))

@@ -15,6 +15,15 @@ from bert_jax.text import tokenizer as tokenizers
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.training.checkpoint import BEST_METRIC, Checkpoints, has_checkpoint
 
+# The parts of a model as a user knows them.
+MODULES = {
+    "encoder": "encoder",
+    "pooler": "pooler",
+    "mlm": "head for masked tokens",
+    "next": "head for next sentences",
+    "classifier": "classifier",
+}
+
 
 @dataclass(frozen=True)
 class SavedModel:
@@ -28,10 +37,30 @@ class SavedModel:
     step: int
     directory: Path
 
+    @property
+    def is_converted(self) -> bool:
+        """Whether somebody else trained it: no run here, and no settings of one."""
+        return wd.CONVERTED_FROM in self.run["config"]
+
     def params(self, like: PyTree) -> PyTree:
         """The parameters, checked against the shapes of `like`."""
         with Checkpoints(self.directory) as checkpoints:
             return checkpoints.restore_params(self.step, like)
+
+    def modules(self, like: PyTree) -> PyTree:
+        """The parameters of the modules in `like`, checked against the shapes there.
+
+        Raises InputError where the model lacks one, as converted ones may.
+        """
+        shapes = self.param_shapes()
+        absent = [MODULES[name] for name in like if name not in shapes]
+        if absent:
+            raise InputError(
+                f"{self.directory} has no {' and no '.join(absent)}: it was converted from a model"
+                " without; fine-tune it, or pretrain it further with config.init_from."
+            )
+        saved = self.params({**shapes, **like})
+        return {name: saved[name] for name in like}
 
     def param_shapes(self) -> PyTree:
         """Shape and dtype of every parameter."""
@@ -45,7 +74,7 @@ def load(directory: str | Path) -> SavedModel:
     if not has_checkpoint(directory):
         raise InputError(
             f"{directory} holds no finished checkpoint: name the --workdir of a pretrain"
-            " or finetune run that has saved one."
+            " or finetune run that has saved one, or convert others' with bert_jax.convert."
         )
     with Checkpoints(directory, best_metric=BEST_METRIC) as checkpoints:
         step = checkpoints.latest()

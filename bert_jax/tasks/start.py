@@ -1,11 +1,13 @@
-"""What fine-tuning begins with: a pretrained encoder and its tokenizer, or a fresh one."""
+"""What training begins with: a model that there is and its tokenizer, or a fresh one."""
 
 import dataclasses
+from pathlib import Path
 from typing import NamedTuple
 
 from jaxtyping import PyTree
 
-from bert_jax.config import FinetuneConfig, ModelConfig
+from bert_jax import workdir as wd
+from bert_jax.config import FinetuneConfig, ModelConfig, PretrainConfig
 from bert_jax.errors import InputError
 from bert_jax.tasks import saved_model
 from bert_jax.tasks.vocabulary import fit_vocabulary
@@ -14,6 +16,10 @@ from bert_jax.text.tokenizer import Tokenizer
 
 # Fields of `model` that are this run's own; the others are the checkpoint's.
 OWN_FIELDS = ("dropout", "attention_dropout", "compute_dtype", "remat", "scan_layers")
+
+
+# Says that training begins with fresh parameters.
+NONE = "none"
 
 
 class Start(NamedTuple):
@@ -26,15 +32,14 @@ class Start(NamedTuple):
 
 def find_start(config: FinetuneConfig) -> Start:
     """Raises InputError where the config asks for more than that model has."""
-    if config.init_from == "none":
+    if config.init_from == NONE:
         tokenizer = tokenizers.load(config.tokenizer)
         model = fit_vocabulary(config.model, tokenizer)
         pretrained = None
     else:
         pretrained = saved_model.load(config.init_from)
         tokenizer = pretrained.tokenizer
-        own = {name: getattr(config.model, name) for name in OWN_FIELDS}
-        model = dataclasses.replace(pretrained.model, **own)
+        model = _model(config, pretrained)
         # The config file has sizes too, and an override of them would go unnoticed.
         print(f"model: as {config.init_from} has it, {model.layers} layers of width {model.width}")
     if config.max_length > model.positions:
@@ -50,12 +55,41 @@ def find_start(config: FinetuneConfig) -> Start:
     return Start(model, tokenizer, pretrained)
 
 
-def load_encoder(pretrained: saved_model.SavedModel, params: PyTree) -> PyTree:
-    """`params` with the encoder and the pooler of the pretrained model, in its place."""
-    saved = pretrained.params(_merge(pretrained.param_shapes(), params))
-    return {**params, "encoder": saved["encoder"], "pooler": saved["pooler"]}
+def find_pretraining_start(
+    config: PretrainConfig,
+) -> tuple[PretrainConfig, saved_model.SavedModel | None]:
+    """The config with the sizes of the model it names, and that model."""
+    if config.init_from == NONE:
+        return config, None
+    found = saved_model.load(config.init_from)
+    config = dataclasses.replace(
+        config, init_from=str(found.directory), model=_model(config, found)
+    )
+    return config, found
 
 
-def _merge(saved: PyTree, params: PyTree) -> PyTree:
-    """The saved tree's shapes, but this model's shapes and shardings for what it shares."""
-    return {**saved, "encoder": params["encoder"], "pooler": params["pooler"]}
+def check_same_vocabulary(found: saved_model.SavedModel, tokenizer: Tokenizer, data: Path) -> None:
+    """Raises InputError where the rows in `data` have other ids than the model's."""
+    if tokenizer.pieces != found.tokenizer.pieces:
+        raise InputError(
+            f"{data} was prepared with another vocabulary than config.init_from={found.directory}"
+            f" has: prepare it with --config.tokenizer.path={found.directory / wd.TOKENIZER}."
+        )
+
+
+def load_modules(
+    found: saved_model.SavedModel, params: PyTree, names: tuple[str, ...]
+) -> tuple[PyTree, list[str]]:
+    """`params` with the modules of these names that the saved model has, in its place.
+
+    Also says which it has not; these stay as they are.
+    """
+    there = found.param_shapes()
+    like = {name: params[name] for name in names if name in there}
+    fresh = [saved_model.MODULES[name] for name in names if name not in there]
+    return {**params, **found.modules(like)}, fresh
+
+
+def _model(config: FinetuneConfig | PretrainConfig, found: saved_model.SavedModel) -> ModelConfig:
+    own = {name: getattr(config.model, name) for name in OWN_FIELDS}
+    return dataclasses.replace(found.model, **own)

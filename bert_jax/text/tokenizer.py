@@ -7,7 +7,7 @@ from typing import Any
 
 from bert_jax.config import TokenizerConfig
 from bert_jax.errors import InputError
-from bert_jax.text import files, sentence_piece, wordpiece
+from bert_jax.text import files, sentence_piece, tokenizer_json, wordpiece
 from bert_jax.text.pieces import SETTINGS_FILE, Encoding, SpecialIds, Tokenizer
 
 __all__ = ["Encoding", "SpecialIds", "Tokenizer", "load", "train"]
@@ -18,6 +18,7 @@ VOCABULARIES = (
     sentence_piece.MODEL_FILE,
     "tokenizer.model",
     "sentencepiece.bpe.model",
+    tokenizer_json.FILE,
 )
 
 
@@ -29,11 +30,12 @@ def train(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
 
 
 def load(path: str | Path, config: TokenizerConfig | None = None) -> Tokenizer:
-    """The tokenizer of a directory, a vocab.txt or a SentencePiece .model.
+    """The tokenizer of a directory, a vocab.txt, a SentencePiece .model or a tokenizer.json.
 
-    A tokenizer_config.json in the same directory says how text becomes words; `config` may
-    say it where there is none, but not say otherwise. Without both, a vocabulary with
-    capital letters is cased, and words have at most 100 characters, as Hugging Face has it.
+    A tokenizer_config.json in the same directory says how text becomes words, or else a
+    tokenizer.json; `config` may say it where neither does, but not say otherwise. Where
+    nothing says it, a vocabulary with capital letters is cased, and words have at most 100
+    characters, as Hugging Face has it.
     Raises InputError if the files do not make a tokenizer.
     """
     file = _vocabulary_file(Path(path))
@@ -70,7 +72,7 @@ def _settings_values(path: Path) -> dict[str, Any]:
 def _load_wordpiece(
     file: Path, values: dict[str, Any], config: TokenizerConfig | None
 ) -> Tokenizer:
-    pieces = wordpiece.read_vocabulary(file)
+    pieces, values = _wordpiece_files(file, values)
     said = wordpiece.read_settings(file.parent / SETTINGS_FILE, values)
     if config is not None:
         _agree(config, {"kind": "wordpiece"}, file)
@@ -97,6 +99,21 @@ def _load_wordpiece(
     found = {**vars(wanted), **said}
     found["strip_accents"] = said.get("strip_accents", found["lowercase"])
     return wordpiece.WordPiece(pieces, wordpiece.Settings(**found), str(file))
+
+
+def _wordpiece_files(file: Path, values: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
+    """The pieces, and what a tokenizer.json says beyond `values`."""
+    whole = file.with_name(tokenizer_json.FILE)
+    said = tokenizer_json.read(whole) if whole.is_file() else None
+    if said is not None:
+        values = {**tokenizer_json.settings(said), **_given(values)}
+    if file.name == tokenizer_json.FILE:
+        return tokenizer_json.pieces(file, said), values
+    return tokenizer_json.with_added(wordpiece.read_vocabulary(file), file.parent), values
+
+
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def _load_sentence_piece(

@@ -81,7 +81,7 @@ class WordPiece:
         self.settings = settings
         ids = _ids(self.pieces, name)
         self.special = SpecialIds(*(ids[piece] for piece in SPECIAL_PIECES))
-        self._engine = _engine(ids, settings)
+        self._engine = _engine(_aliased(ids, settings), settings)
 
     @property
     def vocab_size(self) -> int:
@@ -127,6 +127,19 @@ class WordPiece:
     def is_continuation(self, piece_id: int) -> bool:
         piece = self.pieces[piece_id]
         return piece.startswith("##") and len(piece) > 2
+
+    def words(self, text: str) -> list[str]:
+        """What the text is cut into before pieces are looked for."""
+        normal = self._engine.normalizer.normalize_str(without_surrogates(text))
+        return [word for word, _ in self._engine.pre_tokenizer.pre_tokenize_str(normal)]
+
+    def engine(self) -> dict[str, Any]:
+        """What encodes, as the `tokenizers` library writes it in a tokenizer.json."""
+        ids = _ids(self.pieces, "")
+        values = json.loads(_engine(ids, self.settings).to_str())
+        # The library writes one piece an id, and would lose what makes runs of Chinese work.
+        values["model"]["vocab"] = _aliased(ids, self.settings)
+        return values
 
     def save(self, directory: str | os.PathLike[str]) -> None:
         write_atomic(Path(directory) / VOCABULARY_FILE, self._vocabulary())
@@ -208,11 +221,6 @@ def _ids(pieces: tuple[str, ...], name: str) -> dict[str, int]:
 def _engine(ids: dict[str, int], settings: Settings) -> tokenizers.Tokenizer:
     split: pre_tokenizers.PreTokenizer = pre_tokenizers.BertPreTokenizer()
     if settings.chinese_words:
-        # The library asks for "##X" inside a run; the alias answers with the id of X itself.
-        ids = {
-            **{f"##{piece}": i for piece, i in ids.items() if CHINESE_ONLY.fullmatch(piece)},
-            **ids,
-        }
         pattern = tokenizers.Regex(_runs(ids, settings.max_word_characters))
         split = pre_tokenizers.Sequence([split, pre_tokenizers.Split(pattern, "isolated")])
     engine = tokenizers.Tokenizer(
@@ -223,6 +231,16 @@ def _engine(ids: dict[str, int], settings: Settings) -> tokenizers.Tokenizer:
     engine.normalizer = settings.normalizer()
     engine.pre_tokenizer = split
     return engine
+
+
+def _aliased(ids: dict[str, int], settings: Settings) -> dict[str, int]:
+    if not settings.chinese_words:
+        return ids
+    # The library asks for "##X" inside a run; the alias answers with the id of X itself, also
+    # where the vocabulary has an ##X, which no Chinese text has ever met: in the original
+    # every character stands alone.
+    aliases = {f"##{piece}": i for piece, i in ids.items() if CHINESE_ONLY.fullmatch(piece)}
+    return {**ids, **aliases}
 
 
 def _runs(pieces: Iterable[str], max_word_characters: int) -> str:

@@ -177,6 +177,23 @@ def output_in_no_directory(folder, made):
     return ("predict", f"--model={made.classifier}", "--text=好", f"--output={folder}/out/a.jsonl")
 
 
+def convert(folder, source, *flags):
+    return ("convert", f"--from={source}", f"--to={folder}/out", *flags)
+
+
+def pickle_that_runs_code(folder, made):
+    path = write(folder / "pytorch_model.bin", b"\x80\x02cos\nsystem\nX\x02\x00\x00\x00ls\x85R.")
+    return convert(folder, path)
+
+
+def convert_to_an_unknown_format(folder, made):
+    return convert(folder, made.pretrained, "--format=onnx")
+
+
+def convert_onto_something(folder, made):
+    return ("convert", f"--from={made.pretrained}", f"--to={made.data}")
+
+
 def unknown_flag(folder, made):
     return predict(folder, f"--model={made.classifier}", "--txt=好")
 
@@ -221,6 +238,9 @@ CASES = {
     input_empty: r"texts\.txt holds no text",
     input_missing: r"none\.txt cannot be read",
     output_in_no_directory: r"--output=.*out/a\.jsonl is in a directory that does not exist",
+    pickle_that_runs_code: r"pytorch_model\.bin is a pickle that wants os\.system",
+    convert_to_an_unknown_format: r"--format=onnx is not known",
+    convert_onto_something: r"--to=.*data already holds something",
     unknown_flag: r"Unknown command line flag 'txt'",
     read_only_workdir: r"--workdir=.*cannot be written",
     workdir_is_a_file: r"--workdir=.*cannot be written",

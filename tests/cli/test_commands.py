@@ -248,3 +248,18 @@ def test_cpu_devices_that_wait_for_each_other_have_threads(environment, threads)
         text=True,
     )
     assert done.stdout.strip() == threads
+
+
+def test_convert_out_and_in_then_predict(made, command, tmp_path):
+    there, here = tmp_path / "hf", tmp_path / "here"
+    printed = command(
+        "convert", f"--from={made.classifier}", f"--to={there}", "--format=huggingface"
+    )
+    assert "a BertForSequenceClassification for transformers" in printed
+    assert re.search(r"classifier +2 +66  loaded", printed)
+    assert "a workdir of a classify model" in command("convert", f"--from={there}", f"--to={here}")
+    own, other = (
+        command("predict", f"--model={model}", f"--text={TEXTS[0]}")
+        for model in (made.classifier, here)
+    )
+    assert json.loads(own) == json.loads(other)

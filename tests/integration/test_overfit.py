@@ -44,7 +44,7 @@ def learn_by_heart(init_params, objective, batch, mesh, steps):
 
 def test_one_pretraining_batch(data):
     config = build(PretrainConfig, corpus.pretrain_config(data))
-    config, (phase,) = open_phases(config)
+    config, (phase,) = open_phases(config, None)
     model = without_dropout(config.model, config.model.vocab_size)
     batch = phase.training_batches()[0]
     assert batch.mask_weights.sum() > 30

@@ -76,7 +76,7 @@ def straight(short_data, data, tmp_path_factory):
 
 
 def resolved(config):
-    return open_phases(build(PretrainConfig, config))
+    return open_phases(build(PretrainConfig, config), None)
 
 
 def test_every_sample_is_read_once_and_in_order(short_data, data):

@@ -55,7 +55,8 @@ PHASE = dict(
     warmup_fraction=0.0,
 )  # fmt: skip
 PRETRAIN = dict(
-    task="pretrain", data="d", model=MODEL, masking=MASKING, optimizer=OPTIMIZER, mesh=MESH,
+    task="pretrain", data="d", init_from="none", model=MODEL, masking=MASKING,
+    optimizer=OPTIMIZER, mesh=MESH,
     batch_size=8, microbatches=2, steps=10, then=(PHASE,), budget_minutes=0.0, max_skipped=3,
     log_every=1, eval_every=5, eval_batches=0, save_every=5, keep=1, profile_start=0,
     profile_steps=5, prng="rbg", seed=0,

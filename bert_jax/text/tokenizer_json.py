@@ -1,0 +1,71 @@
+"""Hugging Face's tokenizer.json of a WordPiece: its pieces, and how it makes words of text."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from bert_jax.errors import InputError
+
+FILE = "tokenizer.json"
+ADDED = "added_tokens.json"
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The file's values. Raises InputError where its model is not a WordPiece with `##`."""
+    try:
+        values = json.loads(path.read_text("utf-8"))
+        model = values["model"]
+        # Files of before the name was written hold a WordPiece where they hold its prefix.
+        kind = model.get("type", "WordPiece" if "continuing_subword_prefix" in model else "?")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is no tokenizer of Hugging Face ({error}): mend it.") from error
+    if kind != "WordPiece" or model.get("continuing_subword_prefix") != "##":
+        raise InputError(
+            f"{path} holds a {kind} tokenizer, and only WordPiece with ## is read from this file:"
+            " give the vocab.txt or the SentencePiece .model of it."
+        )
+    return values
+
+
+def pieces(path: Path, values: dict[str, Any]) -> list[str]:
+    """The vocabulary in the order of the ids, added tokens included."""
+    ids = dict(values["model"]["vocab"])
+    ids |= {token["content"]: token["id"] for token in values.get("added_tokens") or ()}
+    return in_order(ids, path)
+
+
+def in_order(ids: dict[str, int], path: Path) -> list[str]:
+    """Raises InputError where ids are left out: the table's rows would go to other pieces."""
+    by_id: dict[int, str] = {}
+    for piece, number in ids.items():
+        by_id.setdefault(number, piece)  # what comes after are aliases of ours
+    absent = sorted(set(range(len(by_id))) - by_id.keys())
+    if absent:
+        raise InputError(f"{path} gives no piece the id {absent[0]}: give it one.")
+    return [by_id[number] for number in range(len(by_id))]
+
+
+def with_added(found: list[str], directory: Path) -> list[str]:
+    """The vocabulary with what an added_tokens.json beside it has after its end."""
+    path = directory / ADDED
+    if not path.is_file():
+        return found
+    try:
+        ids = {piece: number for number, piece in enumerate(found)}
+        ids |= {str(k): int(v) for k, v in json.loads(path.read_text("utf-8")).items()}
+    except (ValueError, AttributeError, TypeError) as error:
+        raise InputError(f"{path} must give an id to each added token: mend it.") from error
+    return in_order(ids, path)
+
+
+def settings(values: dict[str, Any]) -> dict[str, Any]:
+    """What of a tokenizer_config.json the file says too, under the keys of that."""
+    normalizer = values.get("normalizer") or {}
+    said = {"max_input_chars_per_word": values["model"].get("max_input_chars_per_word")}
+    if normalizer.get("type") == "BertNormalizer":
+        said |= {
+            "do_lower_case": normalizer.get("lowercase"),
+            "strip_accents": normalizer.get("strip_accents"),
+            "tokenize_chinese_chars": normalizer.get("handle_chinese_chars"),
+        }
+    return said
