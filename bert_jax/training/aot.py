@@ -29,9 +29,10 @@ _OUT_OF_MEMORY = re.compile(r"(?:temporaries \(|Used )([\d.]+)([KMGT])")
 class DoesNotFit(Exception):
     """The compiler refused a program; it wants so many bytes besides its arguments."""
 
-    def __init__(self, bytes: int):
+    def __init__(self, bytes: int, seconds: float):
         super().__init__(f"{bytes:,} bytes")
         self.bytes = bytes
+        self.seconds = seconds  # that it took to say so
 
 
 class Program(NamedTuple):
@@ -79,7 +80,8 @@ def compile_step(lowered: Lowered) -> Program:
             if "RESOURCE_EXHAUSTED" not in str(error) or not found:
                 raise
             scale = 2 ** (10 * (1 + "KMGT".index(found[2])))
-            raise DoesNotFit(round(float(found[1]) * scale)) from error
+            bytes = round(float(found[1]) * scale)
+            raise DoesNotFit(bytes, time.monotonic() - start) from error
         (path,) = Path(folder).glob("*.after_codegen.txt")
         text = path.read_text("utf-8")
     memory = compiled.memory_analysis()
