@@ -1,5 +1,6 @@
 """A whole pretraining on one slice of TPUs: the plans of its phases' steps, put together."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -56,7 +57,7 @@ class SlicePlan(NamedTuple):
         each = [self._of([number]) for number in range(len(self.steps))]
         return self._of(range(len(self.steps))) | {"phases": each}
 
-    def _of(self, phases) -> dict[str, Any]:
+    def _of(self, phases: Sequence[int]) -> dict[str, Any]:
         steps = [self.steps[number] for number in phases]
         plans = [self.plans[number] for number in phases]
         count = sum(step.phase.steps for step in steps)
