@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import jax
 from jax.sharding import Mesh
+from jax.stages import Lowered
 from jaxtyping import PyTree
 
 from bert_jax.config import PhaseConfig, PretrainConfig
@@ -95,6 +96,12 @@ def plan_step(step: Step, tpu: Tpu, mesh: Mesh, *, fast: bool) -> StepPlan:
     )
 
 
+def lower_step(step: Step, mesh: Mesh) -> Lowered:
+    """The run's own step, for a state and a batch that are shapes alone."""
+    train_step = make_step(step.config, mesh, microbatches=step.phase.microbatches)
+    return train_step.lower(run_state_shapes(step.config, mesh), _batch_shapes(step, mesh))
+
+
 def _with_layers(step: Step, layers: int) -> Step:
     model = dataclasses.replace(step.config.model, layers=layers)
     return step._replace(config=dataclasses.replace(step.config, model=model))
@@ -102,10 +109,8 @@ def _with_layers(step: Step, layers: int) -> Step:
 
 def _compiled(step: Step, tpu: Tpu, mesh: Mesh) -> StepPlan:
     state_bytes = _state_bytes(step.config, mesh)
-    train_step = make_step(step.config, mesh, microbatches=step.phase.microbatches)
-    lowered = train_step.lower(run_state_shapes(step.config, mesh), _batch_shapes(step, mesh))
     try:
-        program = compile_step(lowered)
+        program = compile_step(lower_step(step, mesh))
     except DoesNotFit as error:
         memory = state_bytes | {TEMPORARIES: error.bytes, REST: 0}
         return StepPlan(memory, None, 1, error.seconds)

@@ -177,6 +177,10 @@ def output_in_no_directory(folder, made):
     return ("predict", f"--model={made.classifier}", "--text=好", f"--output={folder}/out/a.jsonl")
 
 
+def plan_unknown_topology(folder, made):
+    return ("plan", "--config=configs/pretrain_base.py:tiny", "--topology=v9:4x4")
+
+
 def unknown_flag(folder, made):
     return predict(folder, f"--model={made.classifier}", "--txt=好")
 
@@ -221,6 +225,7 @@ CASES = {
     input_empty: r"texts\.txt holds no text",
     input_missing: r"none\.txt cannot be read",
     output_in_no_directory: r"--output=.*out/a\.jsonl is in a directory that does not exist",
+    plan_unknown_topology: r"--topology=v9:4x4 is not known.* v5e: 1x1 2x2 .*; v5p: ",
     unknown_flag: r"Unknown command line flag 'txt'",
     read_only_workdir: r"--workdir=.*cannot be written",
     workdir_is_a_file: r"--workdir=.*cannot be written",

@@ -6,6 +6,7 @@ from unittest import mock
 import jax
 import pytest
 from small import model_config
+from unit.test_tasks_step_cost import program, scoped
 
 from bert_jax.config import PretrainConfig
 from bert_jax.errors import InputError
@@ -234,7 +235,7 @@ def test_a_step_is_lowered_with_the_shapes_of_the_run(monkeypatch):
         planned_step,
         "compile_step",
         lambda lowered: (
-            seen.append(lowered) or Program("ENTRY %main () -> f32[] {\n}", 9_000_000, 1, 2, 3.0)
+            seen.append(lowered) or Program(program(scoped("%a", "x", 5)), 9_000_000, 1, 2, 3.0)
         ),
     )
     values = config(mesh=dict(data=-1, fsdp=4, tensor=1))
