@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from bert_jax.errors import InputError
 from bert_jax.model.kernel_work import KERNELS
-from bert_jax.training.hardware import ALUS, Tpu
+from bert_jax.training.hardware import RANDOM_CYCLES, Tpu
 from bert_jax.training.hlo import COLLECTIVES, PALLAS, Executed, Shape, executed
 
 DROPOUT, COLLECTIVE, COPY, OTHER = "dropout", "collectives", "copies", "other"
@@ -35,8 +35,9 @@ _BESIDE = ("-start", "-update", "-done")  # halves of what runs beside the rest
 
 FORMULA = (
     "collectives: all bytes, an all-reduce's twice, over half of a chip's links, nothing hidden"
-    " behind them; gathers, scatters and sorts: their bytes at the memory's rate; Pallas kernels:"
-    " matrix, vector and random units as if they took turns"
+    " behind them; gathers, scatters and sorts: their bytes at the memory's rate; random bits of"
+    " the hardware: a word in four cycles of a lane, a guess; Pallas kernels: matrix, vector and"
+    " random units as if they took turns"
 )
 
 
@@ -92,6 +93,9 @@ def _seconds(each: Executed, tpu: Tpu) -> tuple[float, str]:
             f"the step holds a custom call of {each.instruction.target!r}, whose time is not known:"
             " add what it does to bert_jax/tasks/step_cost.py."
         )
+    if opcode == "rng-bit-generator":
+        words = _bytes(results) / 4
+        return words * RANDOM_CYCLES / (tpu.lanes * tpu.hertz), "random bits"
     in_hbm = [shape for shape in (*results, *each.operands) if shape.is_in_hbm]
     return _bytes(in_hbm) / tpu.hbm_bytes_per_second, "gathers, scatters and sorts"
 
@@ -100,14 +104,14 @@ def _dropout_seconds(each: Executed, tpu: Tpu) -> float:
     """Of the dropout that is fused with other things, for which there is one estimate.
 
     Random bits are vector operations by the dozen, and where they are most of a fusion the
-    compiler's estimate is these at ALUS a lane and cycle, to a few percent.
+    compiler's estimate is these at the rate of the vector units, to a few percent.
     """
     drawn = sum(
         math.prod(inner.results[0].sizes)
         for inner in each.fused
         if inner.opcode not in _NO_VECTORS and _SCOPES[DROPOUT].search(inner.scope)
     )
-    return drawn / (ALUS * tpu.lanes * tpu.hertz)
+    return drawn / tpu.vector_operations_per_second
 
 
 def _kernel_seconds(each: Executed, tpu: Tpu) -> float:

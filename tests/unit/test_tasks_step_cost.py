@@ -112,3 +112,11 @@ def test_an_unknown_kernel_is_not_nothing():
 def test_an_unknown_custom_call_is_not_nothing():
     with pytest.raises(InputError, match="custom call of 'Cholesky'"):
         step_cost(program(line("%c", "custom-call", "%p", 'custom_call_target="Cholesky"')), V5E)
+
+
+def test_the_random_bits_of_the_hardware():
+    rest = 'metadata={op_name="jit(step)/layer_0/attention/dropout/bits"}'
+    shape = "(u32[4]{0:T(128)}, u32[1020]{0:T(128)})"
+    cost = step_cost(program(line("%r", "rng-bit-generator", "%p", rest, shape=shape)), V5E)
+    assert cost.groups["dropout"] == pytest.approx(4 / 1.5e9)
+    assert cost.by_formula == {"random bits": pytest.approx(4 / 1.5e9)}

@@ -53,7 +53,7 @@ def test_a_clock_and_a_peak_agree(version):
 
 def test_a_kernel_adds_up_its_units_or_waits_for_memory():
     work = dict(matmul_flops=197e9, exponentials=1024 * 1.5e6, random_words=1024 * 1.5e6 / 4)
-    work |= dict(elementwise=4 * 1024 * 1.5e6, bytes=0.0)
+    work |= dict(elementwise=4 * 1024 * 1.5e6, bytes=0.0)  # a millisecond each
     v5e = hardware.TPUS["v5e"]
     assert v5e.kernel_seconds(**work) == pytest.approx(4e-3)
     assert v5e.kernel_seconds(**work | dict(bytes=819e9)) == pytest.approx(1.0)
