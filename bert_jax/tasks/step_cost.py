@@ -27,7 +27,7 @@ _FREE = frozenset({"parameter", "constant", "bitcast", "tuple", "get-tuple-eleme
 # Targets of custom calls that only tell the compiler something.
 _NOTES = frozenset(
     {"AssumeGatherIndicesInBound", "ConcatBitcast", "GatherScatterIndicesBitpacked"}
-    | {"AllocateBuffer"}
+    | {"AllocateBuffer", "X64Combine"}
 )
 # What a vector unit has nothing to do for.
 _NO_VECTORS = _FREE | {"broadcast", "iota", "copy", "convolution", "fusion"}
@@ -115,8 +115,8 @@ def _dropout_seconds(each: Executed, tpu: Tpu) -> float:
 
 
 def _kernel_seconds(each: Executed, tpu: Tpu) -> float:
-    # .../NAME/pallas_call
-    name = each.instruction.scope.removesuffix("/pallas_call").rpartition("/")[2]
+    found = re.search(r"(\w+)\)*/pallas_call$", each.instruction.scope)
+    name = found[1] if found else each.instruction.name
     if name not in KERNELS:
         raise InputError(
             f"the step holds the Pallas kernel {name!r}, whose work is not known:"

@@ -54,6 +54,7 @@ class Instruction(NamedTuple):
     target: str  # of a custom call
     called: tuple[str, ...]  # computations
     condition: str  # of a while
+    channel: str  # of a collective: halves and parts of one have the same
     text: str
     is_root: bool
 
@@ -65,6 +66,7 @@ class Executed(NamedTuple):
     times: int
     operands: tuple[Shape, ...]
     fused: tuple[Instruction, ...]  # what a fusion consists of
+    is_inside: bool  # a collective within something else
 
 
 Computations = dict[str, dict[str, Instruction]]
@@ -73,12 +75,19 @@ Computations = dict[str, dict[str, Instruction]]
 def executed(text: str) -> Iterator[Executed]:
     """Every instruction of a program with how often it runs; what is fused is one.
 
-    A collective is given on its own also where it is fused or runs beside others. Of the
-    branches of a conditional the one with the most cycles is taken. Raises ValueError for a
-    loop whose number of rounds does not stand in its condition.
+    A collective is given on its own also where it is fused or runs beside others; one that goes
+    on through several fusions is given once. Of the branches of a conditional the one with the
+    most cycles is taken. Raises ValueError for a loop whose number of rounds does not stand in
+    its condition.
     """
     computations, entry = parse(text)
-    yield from _executed(computations, entry, 1)
+    begun: set[str] = set()  # channels of collectives within fusions
+    for each in _executed(computations, entry, 1):
+        channel = each.instruction.channel
+        if not (each.is_inside and channel in begun):
+            yield each
+        if each.is_inside and channel:
+            begun.add(channel)
 
 
 def parse(text: str) -> tuple[Computations, str]:
@@ -98,6 +107,7 @@ def _instruction(found: re.Match[str]) -> Instruction:
     root, name, results, opcode, operands, rest = found.groups()
     cycles = re.search(r'"estimated_cycles":"(\d+)"', rest)
     condition = re.search(r"\bcondition=%([\w.\-]+)", rest)
+    channel = re.search(r"\bchannel_id=(\d+)", rest)
     called = [item for group in _CALLED.findall(rest) for item in re.findall(r"%([\w.\-]+)", group)]
     return Instruction(
         name=name,
@@ -109,6 +119,7 @@ def _instruction(found: re.Match[str]) -> Instruction:
         target=_quoted("custom_call_target", rest),
         called=tuple(called),
         condition=condition[1] if condition else "",
+        channel=channel[1] if channel else "",
         text=operands + rest,
         is_root=bool(root),
     )
@@ -140,9 +151,9 @@ def _executed(computations: Computations, name: str, times: int) -> Iterator[Exe
         else:
             inside = tuple(_inside(computations, each)) if each.opcode in _WRAPPERS else ()
             collectives = [one for one in inside if one.opcode in COLLECTIVES]
-            yield from (Executed(one, times, (), ()) for one in collectives)
+            yield from (Executed(one, times, (), (), True) for one in collectives)
             if each.cycles is not None or not collectives:
-                yield Executed(each, times, _operand_shapes(computation, each), inside)
+                yield Executed(each, times, _operand_shapes(computation, each), inside, False)
 
 
 def _operand_shapes(computation: dict[str, Instruction], each: Instruction) -> tuple[Shape, ...]:

@@ -92,6 +92,20 @@ def test_collectives_are_found_in_fusions_and_beside_others():
         assert (opcode in found) == (estimate is not None)
 
 
+def test_a_collective_through_several_fusions_is_one():
+    """So the compiler writes one that it hides behind others: a part of it in each."""
+    gather = "all-gather", "%p", "channel_id=34, dimensions={0}"
+    parts = [computation(f"part_{n}", line(f"ROOT %g.{n}", *gather)) for n in range(3)]
+    parts.append(computation("else", line("ROOT %g.9", "all-gather", "%p", "channel_id=3")))
+    names = ("part_0", "part_1", "part_2", "else")
+    calls = [line(f"%{name}", "fusion", "%p", f"calls=%{name}", cycles=5) for name in names]
+    found = [each.instruction.opcode for each in executed(program(*calls, parts=parts))]
+    assert (found.count("all-gather"), found.count("fusion")) == (2, 4)
+    # Two that are not in anything run both.
+    alone = [line(f"%g.{n}", *gather) for n in range(2)]
+    assert len(list(executed(program(*alone)))) == 3
+
+
 def test_an_instruction_spelled_out():
     scope = "jit(step)/jvp(M)/encoder/layer_0/attention/kernel/pallas_call"
     text = program(
