@@ -5,7 +5,7 @@ from typing import Any
 
 from bert_jax.tasks.planned_step import OPTIMIZER, PARAMETERS, REST, TEMPORARIES
 from bert_jax.tasks.slice_plan import SlicePlan
-from bert_jax.tasks.step_cost import FORMULA, GROUPS
+from bert_jax.tasks.step_cost import FORMULAS, GROUPS
 
 GIB = 2**30
 
@@ -30,7 +30,11 @@ def table(plans: Sequence[SlicePlan], notes: Sequence[str]) -> str:
         "  ".join([name.ljust(width), *(c.rjust(w) for c, w in zip(cells, columns, strict=True))])
         for name, cells in rows
     ]
-    said = [*notes, f"All times are estimates. By formula are {FORMULA}."]
+    said = [
+        *notes,
+        "All times are estimates: the compiler's, and where it has none by formula:",
+        *(f"  {name}: {FORMULAS[name]}" for name in _formulas(numbers)),
+    ]
     return "\n".join([*(line.rstrip() for line in lines), "", *said])
 
 
@@ -57,7 +61,6 @@ def _time(numbers: list[dict[str, Any]]) -> list[tuple[str, list[str]]]:
     def cells(value: Callable[[dict[str, Any]], str]) -> list[str]:
         return [value(each) if each["step_ms"] else "-" for each in numbers]
 
-    formulas = sorted({name for each in numbers for name in each["by_formula"] or ()})
     return [
         ("", [""] * len(numbers)),
         ("time of a step, estimated", ["ms"] * len(numbers)),
@@ -71,8 +74,9 @@ def _time(numbers: list[dict[str, Any]]) -> list[tuple[str, list[str]]]:
                 f"    by formula: {name}",
                 cells(lambda each, name=name: f"{each['by_formula'].get(name, 0):.2f}"),
             )
-            for name in formulas
+            for name in _formulas(numbers)
         ),
+        ("    moved beside it, GiB", cells(lambda each: f"{each['hidden_bytes'] / GIB:.2f}")),
         ("", [""] * len(numbers)),
         ("MFU, estimated", cells(lambda each: f"{each['mfu']:.1%}")),
         ("sequences a second", cells(lambda each: f"{each['sequences_per_second']:,.0f}")),
@@ -80,6 +84,11 @@ def _time(numbers: list[dict[str, Any]]) -> list[tuple[str, list[str]]]:
         ("hours for all of them", cells(lambda each: f"{each['hours']:,.1f}")),
         ("compiled in, seconds", [f"{each['compile_seconds']:.0f}" for each in numbers]),
     ]
+
+
+def _formulas(numbers: list[dict[str, Any]]) -> list[str]:
+    used = {name for each in numbers for name in each["by_formula"] or ()}
+    return [name for name in FORMULAS if name in used]
 
 
 def _phases(plans: Sequence[SlicePlan], numbers: list[dict[str, Any]]):

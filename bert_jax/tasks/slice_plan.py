@@ -1,6 +1,6 @@
 """A whole pretraining on one slice of TPUs: the plans of its phases' steps, put together."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -8,10 +8,16 @@ import jax
 from bert_jax.config import PretrainConfig
 from bert_jax.tasks.phases import phase_configs
 from bert_jax.tasks.planned_step import Rows, Step, StepPlan, plan_step
-from bert_jax.tasks.step_cost import GROUPS
+from bert_jax.tasks.step_cost import GROUPS, StepCost
 from bert_jax.training import aot
 from bert_jax.training.hardware import Tpu
 from bert_jax.training.sharding import check_batch, make_mesh
+
+# What is known of a step where there is a program.
+TIMES = (
+    *("step_ms", "mfu", "sequences_per_second", "hours"),
+    *("groups", "by_formula", "hidden_bytes"),
+)
 
 
 class Work(NamedTuple):
@@ -75,29 +81,30 @@ class SlicePlan(NamedTuple):
             "compile_seconds": sum(plan.compile_seconds for plan in plans),
         }
         if not known:
-            unknown = ("step_ms", "mfu", "sequences_per_second", "hours", "groups", "by_formula")
-            return numbers | dict.fromkeys(unknown)
+            return numbers | dict.fromkeys(TIMES)
         pairs = list(zip(steps, plans, strict=True))
         seconds = sum(step.phase.steps * plan.cost.seconds for step, plan in pairs)
         flops = sum(step.phase.steps * step.flops for step, _ in pairs)
         sequences = sum(step.phase.steps * step.phase.batch_size for step, _ in pairs)
         peak = self.slice.tpu.peak_flops * len(self.slice.devices)
 
-        def mean_ms(name: str, of: str) -> float:
-            return sum(
-                1e3 * step.phase.steps * getattr(plan.cost, of).get(name, 0.0) / count
-                for step, plan in pairs
-            )
+        def mean(of: Callable[[StepCost], float]) -> float:
+            return sum(step.phase.steps * of(plan.cost) for step, plan in pairs) / count
 
-        formulas = sorted({name for plan in plans for name in plan.cost.by_formula})
-        return numbers | {
-            "step_ms": 1e3 * seconds / count,
-            "mfu": flops / (seconds * peak),
-            "sequences_per_second": sequences / seconds,
-            "hours": seconds / 3600,
-            "groups": {name: mean_ms(name, "groups") for name in GROUPS},
-            "by_formula": {name: mean_ms(name, "by_formula") for name in formulas},
-        }
+        used = {name for plan in plans for name in plan.cost.by_formula}
+        times = (
+            1e3 * seconds / count,
+            flops / (seconds * peak),
+            sequences / seconds,
+            seconds / 3600,
+            {name: 1e3 * mean(lambda cost, name=name: cost.groups[name]) for name in GROUPS},
+            {
+                name: 1e3 * mean(lambda cost, name=name: cost.by_formula.get(name, 0.0))
+                for name in sorted(used)
+            },
+            mean(lambda cost: cost.hidden_bytes),
+        )
+        return numbers | dict(zip(TIMES, times, strict=True))
 
 
 def plan_slice(work: Work, where: Slice, *, fast: bool) -> SlicePlan:

@@ -33,12 +33,14 @@ _NOTES = frozenset(
 _NO_VECTORS = _FREE | {"broadcast", "iota", "copy", "convolution", "fusion"}
 _BESIDE = ("-start", "-update", "-done")  # halves of what runs beside the rest
 
-FORMULA = (
-    "collectives: all bytes, an all-reduce's twice, over half of a chip's links, nothing hidden"
-    " behind them; gathers, scatters and sorts: their bytes at the memory's rate; random bits of"
-    " the hardware: a word in four cycles of a lane, a guess; Pallas kernels: matrix, vector and"
-    " random units as if they took turns"
-)
+# What the compiler has no estimate for, and what is taken instead: rather too much.
+FORMULAS = {
+    "collectives": "all bytes, an all-reduce's twice, over half of a chip's links, none hidden",
+    "gathers, scatters, sorts": "their bytes in memory, at its rate",
+    "random bits": "of the hardware, a word of 32 in four cycles of a lane, which is a guess",
+    "Pallas kernels": "matrix, vector and random units as if they took turns",
+}
+_COLLECTIVES, _MOVES, _RANDOM, _KERNELS = FORMULAS
 
 
 class StepCost(NamedTuple):
@@ -46,7 +48,7 @@ class StepCost(NamedTuple):
 
     groups: dict[str, float]  # their sum is the step
     by_formula: dict[str, float]  # of that, not the compiler's estimate: what -> seconds
-    hidden_bytes: float  # copied beside the rest, taken to cost nothing
+    hidden_bytes: float  # moved beside the rest, which is taken to cost nothing
 
     @property
     def seconds(self) -> float:
@@ -81,9 +83,9 @@ def _seconds(each: Executed, tpu: Tpu) -> tuple[float, str]:
         size = max(_bytes(results), _bytes(each.operands))
         # Half of the links: what a chip at the corner of a slice has.
         rate = tpu.ici_bytes_per_second / 2
-        return (2 if opcode.startswith("all-reduce") else 1) * size / rate, "collectives"
+        return (2 if opcode.startswith("all-reduce") else 1) * size / rate, _COLLECTIVES
     if each.instruction.target == PALLAS:
-        return _kernel_seconds(each, tpu), "Pallas kernels"
+        return _kernel_seconds(each, tpu), _KERNELS
     if each.instruction.cycles is not None:
         return each.instruction.cycles / tpu.hertz, ""
     if opcode in _FREE or each.instruction.target in _NOTES or opcode.endswith(_BESIDE):
@@ -95,9 +97,9 @@ def _seconds(each: Executed, tpu: Tpu) -> tuple[float, str]:
         )
     if opcode == "rng-bit-generator":
         words = _bytes(results) / 4
-        return words * RANDOM_CYCLES / (tpu.lanes * tpu.hertz), "random bits"
+        return words * RANDOM_CYCLES / (tpu.lanes * tpu.hertz), _RANDOM
     in_hbm = [shape for shape in (*results, *each.operands) if shape.is_in_hbm]
-    return _bytes(in_hbm) / tpu.hbm_bytes_per_second, "gathers, scatters and sorts"
+    return _bytes(in_hbm) / tpu.hbm_bytes_per_second, _MOVES
 
 
 def _dropout_seconds(each: Executed, tpu: Tpu) -> float:

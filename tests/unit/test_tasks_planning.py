@@ -84,6 +84,7 @@ def test_the_numbers_of_a_step(compiler, capsys):
     assert sum(numbers["groups"].values()) == pytest.approx(step_ms)
     assert numbers["sequences_per_second"] == pytest.approx(64e3 / step_ms)
     assert numbers["hours"] == pytest.approx(step_ms / 3600)
+    assert (numbers["by_formula"], numbers["hidden_bytes"]) == ({"collectives": 1.0}, 5.0)
     assert numbers["bytes_per_chip"] == 3 + 120 + round(8 * 12 * 0.001 * GIB)
     assert (numbers["fits"], numbers["hbm_bytes"], numbers["chips"]) == (True, V5E.hbm_bytes, 8)
     row = training_flops(
@@ -136,7 +137,9 @@ def test_the_table_says_what_is_assumed_and_what_an_estimate_is(compiler, capsys
     assert ["all", "98.10", "98.10"] in rows
     assert "config.model.positions=512" in printed
     assert "30,522 pieces" in printed
-    assert "All times are estimates." in printed
+    assert "All times are estimates" in printed
+    assert "\n  collectives: all bytes" in printed
+    assert "Pallas" not in printed  # there is none
 
 
 def test_prepared_rows_are_looked_at(compiler, monkeypatch, tmp_path, capsys):

@@ -85,7 +85,7 @@ def test_what_has_no_estimate_is_its_bytes():
     gather = line("%g", "fusion", "%table, %near", "kind=kCustom", shape=MILLION)
     cost = step_cost(program(table, near, gather), V5E)
     assert cost.seconds == pytest.approx(2 * 2**22 / 819e9)
-    assert cost.by_formula == {"gathers, scatters and sorts": pytest.approx(cost.seconds)}
+    assert cost.by_formula == {"gathers, scatters, sorts": pytest.approx(cost.seconds)}
     assert cost.hidden_bytes == 2**22
 
 
