@@ -11,7 +11,7 @@ from bert_jax.tasks.planned_step import Rows, Step, StepPlan, plan_step
 from bert_jax.tasks.step_cost import GROUPS, StepCost
 from bert_jax.training import aot
 from bert_jax.training.hardware import Tpu
-from bert_jax.training.sharding import check_batch, make_mesh
+from bert_jax.training.sharding import check_batch, host_part, make_mesh
 
 # What is known of a step where there is a program.
 TIMES = (
@@ -110,9 +110,11 @@ class SlicePlan(NamedTuple):
 def plan_slice(work: Work, where: Slice, *, fast: bool) -> SlicePlan:
     """Compiles the step of every phase; of equal ones the first.
 
-    Raises InputError where the mesh does not divide the slice, or a batch the mesh.
+    Raises InputError where the run would: for a mesh that does not divide the slice or shares
+    rows between its hosts unevenly, and a batch that does not divide the mesh.
     """
     mesh = make_mesh(work.config.mesh, where.devices)
+    host_part(mesh)
     steps = work.steps()
     for step in steps:
         check_batch(mesh, step.phase.batch_size, step.phase.microbatches)
