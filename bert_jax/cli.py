@@ -21,10 +21,16 @@ flags.disclaim_key_flags()
 
 def main(run: Callable[[Values, str], Any]) -> None:
     """Runs a stage from `--config=FILE[:ARG] --workdir=DIR [--config.FIELD=VALUE ...]`."""
-    config = config_flags.DEFINE_config_file(CONFIG, None, "Config file, FILE.py[:ARG].")
-    workdir = flags.DEFINE_string("workdir", None, "Where the results go.")
-    flags.mark_flags_as_required([CONFIG, "workdir"])
+    config = define_config()
+    workdir = flags.DEFINE_string("workdir", None, "Where the results go.", required=True)
     guard(lambda: run(config.value, workdir.value))
+
+
+def define_config() -> flags.FlagHolder:
+    """The flag `--config`, with those of its fields."""
+    config = config_flags.DEFINE_config_file(CONFIG, None, "Config file, FILE.py[:ARG].")
+    flags.mark_flag_as_required(CONFIG)
+    return config
 
 
 def guard(action: Callable[[], Any]) -> None:

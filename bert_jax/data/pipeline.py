@@ -90,9 +90,11 @@ def iterate_from(
     return iter(batches[step:].to_iter_dataset(options))
 
 
-def example_batch() -> PretrainBatch:
-    """The smallest batch, all padding: for shapes and for initialising parameters."""
-    return _Stack(length=8, max_instances=1, max_predictions=1, pad=0)([_nothing()])
+def example_batch(
+    *, rows: int, length: int, max_instances: int, max_predictions: int
+) -> PretrainBatch:
+    """A batch that is all padding: for shapes and for initialising parameters."""
+    return _Stack(length, max_instances, max_predictions, pad=0)([_nothing()] * rows)
 
 
 def _nothing() -> Sample:

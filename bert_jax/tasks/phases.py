@@ -124,14 +124,8 @@ class Phase:
         )
 
 
-def open_phases(
-    config: PretrainConfig, begun_from: SavedModel | None
-) -> tuple[PretrainConfig, list[Phase]]:
-    """The config with paths and vocabulary resolved, and its phases with their data opened.
-
-    Raises InputError where a dataset does not fit the model, or the phases, or the model that
-    the run begins from, have different vocabularies.
-    """
+def phase_configs(config: PretrainConfig) -> tuple[PhaseConfig, ...]:
+    """The phases of a run; the first is what stands outside `then`."""
     first = PhaseConfig(
         data=config.data,
         steps=config.steps,
@@ -141,9 +135,20 @@ def open_phases(
         learning_rate=0.0,
         warmup_fraction=0.0,
     )
+    return (first, *config.then)
+
+
+def open_phases(
+    config: PretrainConfig, begun_from: SavedModel | None
+) -> tuple[PretrainConfig, list[Phase]]:
+    """The config with paths and vocabulary resolved, and its phases with their data opened.
+
+    Raises InputError where a dataset does not fit the model, or the phases, or the model that
+    the run begins from, have different vocabularies.
+    """
     parts = host_part(make_mesh(config.mesh))
     phases: list[Phase] = []
-    for number, part in enumerate((first, *config.then)):
+    for number, part in enumerate(phase_configs(config)):
         phases.append(_open(part, number, phases, config, *parts))
     if begun_from is not None:
         check_same_vocabulary(begun_from, phases[0].data.tokenizer, phases[0].data.directory)
@@ -187,13 +192,12 @@ def check_position(saved: dict[str, Any], phases: list[Phase], step: int) -> Non
         )
 
 
-def rate_of(
-    config: PretrainConfig, phases: list[Phase]
-) -> Callable[[TrainState], Float[Array, ""]]:
+def rate_of(config: PretrainConfig) -> Callable[[TrainState], Float[Array, ""]]:
     """The learning rate of a state: by its step, or by its share of the time budget."""
     schedules = _schedules(config.optimizer, config)
     if config.budget_minutes:
-        schedule, total = schedules[0][1], phases[-1].last
+        schedule = schedules[0][1]
+        total = sum(phase.steps for phase in phase_configs(config))
         return lambda state: schedule(state.budget_used * total)
 
     def by_step(state: TrainState) -> Float[Array, ""]:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -78,10 +79,12 @@ def make_objective(model: PretrainModel) -> Objective:
         mlm = (mlm_logits, batch.mask_labels, batch.mask_weights)
         following = (next_logits, batch.next_labels, batch.next_weights)
         tokens = (batch.tokens.instances > 0).sum().astype(jnp.float32)
+        with jax.named_scope("mlm"):  # a trace tells its time from the rest
+            mlm_loss, mlm_accuracy = cross_entropy(*mlm), accuracy(*mlm)
         return (
-            {"mlm_loss": cross_entropy(*mlm), "next_loss": cross_entropy(*following)},
+            {"mlm_loss": mlm_loss, "next_loss": cross_entropy(*following)},
             {
-                "mlm_accuracy": accuracy(*mlm),
+                "mlm_accuracy": mlm_accuracy,
                 "next_accuracy": accuracy(*following),
                 TOKENS: Mean(tokens, jnp.ones(())),
             },
@@ -92,11 +95,35 @@ def make_objective(model: PretrainModel) -> Objective:
 
 def init_params(config: ModelConfig, key: jax.Array) -> PyTree:
     """Fresh parameters of the pretraining model."""
-    batch = jax.tree.map(jnp.asarray, pipeline.example_batch())
+    smallest = pipeline.example_batch(rows=1, length=8, max_instances=1, max_predictions=1)
+    batch = jax.tree.map(jnp.asarray, smallest)
     variables = PretrainModel(config).init(
         key, batch.tokens, batch.mask_positions, batch.cls_positions, deterministic=True
     )
     return variables["params"]
+
+
+def run_state_shapes(config: PretrainConfig, mesh: Mesh) -> TrainState:
+    """The state of a run as ShapeDtypeStructs with their shardings."""
+    return state_shapes(
+        lambda key: init_params(config.model, key),
+        make_optimizer(config.optimizer),
+        prng=config.prng,
+        mesh=mesh,
+    )
+
+
+def make_step(
+    config: PretrainConfig, mesh: Mesh, *, microbatches: int
+) -> Callable[[TrainState, PretrainBatch], tuple[TrainState, dict[str, Mean]]]:
+    """The train step of a phase; the vocabulary's size is in the config by now."""
+    return make_train_step(
+        make_objective(PretrainModel(config.model)),
+        make_optimizer(config.optimizer),
+        rate_of(config),
+        mesh=mesh,
+        microbatches=microbatches,
+    )
 
 
 def run(config: Values, workdir: str | Path) -> dict[str, Any]:
@@ -130,12 +157,7 @@ def _run(
 ) -> dict[str, Any]:
     with Checkpoints(directory, keep=config.keep, best_metric=BEST_METRIC) as checkpoints:
         restored = checkpoints.restore_newest(
-            state_shapes(
-                lambda key: init_params(config.model, key),
-                make_optimizer(config.optimizer),
-                prng=config.prng,
-                mesh=mesh,
-            ),
+            run_state_shapes(config, mesh),
             lambda step, run: check_position(run["position"], phases, step),
         )
         if is_main():  # only now, so that a refused run has changed nothing
@@ -174,8 +196,6 @@ class _Training:
         self._log = log
         self._checkpoints = checkpoints
         self._objective = make_objective(PretrainModel(config.model))
-        self._optimizer = make_optimizer(config.optimizer)
-        self._rate_of = rate_of(config, phases)
 
     def go(self, restored: Restored | None, begun_from: SavedModel | None) -> None:
         """Trains from what was restored, or from another model, or from nothing."""
@@ -202,7 +222,7 @@ class _Training:
         config = self._config
         state = init_state(
             lambda key: init_params(config.model, key),
-            self._optimizer,
+            make_optimizer(config.optimizer),
             seed=config.seed,
             prng=config.prng,
             mesh=self._mesh,
@@ -242,13 +262,7 @@ class _Training:
         batches = pipeline.iterate_from(phase.training_batches(), first)
         return train(
             state,
-            make_train_step(
-                self._objective,
-                self._optimizer,
-                self._rate_of,
-                mesh=self._mesh,
-                microbatches=phase.microbatches,
-            ),
+            make_step(config, self._mesh, microbatches=phase.microbatches),
             map(batch_placer(self._mesh), batches),
             limits=Limits(phase.last, 60 * config.budget_minutes),
             log_every=config.log_every,

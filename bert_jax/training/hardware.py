@@ -1,5 +1,7 @@
 """What a chip can do at most, by the name jax has for it."""
 
+from typing import NamedTuple
+
 import jax
 
 # Dense bfloat16 multiply-adds in float32, each counted as two operations. TPUs: Google
@@ -25,3 +27,66 @@ PEAK_FLOPS = {
 def peak_flops(device: jax.Device) -> float | None:
     """Operations a second in bfloat16; None for what the table has not, such as a CPU."""
     return PEAK_FLOPS.get(device.device_kind)
+
+
+class Tpu(NamedTuple):
+    """What a plan reckons with; all of it is for one chip."""
+
+    peak_flops: float
+    hertz: float  # of the cycles that the compiler estimates in
+    hbm_bytes: int  # that a program may use
+    hbm_bytes_per_second: float
+    ici_bytes_per_second: float  # over all links to other chips, one way
+    lanes: int  # float32 lanes of the vector units
+    alus: int  # vector operations that a lane begins in a cycle
+    shapes: tuple[str, ...]  # of the slices that are rented out
+
+    def kernel_seconds(
+        self,
+        *,
+        matmul_flops: float,
+        exponentials: float,
+        random_words: float,
+        elementwise: float,
+        bytes: float,
+    ) -> float:
+        """Of a Pallas kernel, on the slow side: the units of a core as if they took turns.
+
+        A lane does `alus` elementwise operations a cycle, one exponential, and one random word
+        in RANDOM_CYCLES. Reading and writing memory hides behind that, or that behind it.
+        """
+        computing = (
+            matmul_flops / self.peak_flops
+            + elementwise / self.vector_operations_per_second
+            + (exponentials + random_words * RANDOM_CYCLES) / (self.lanes * self.hertz)
+        )
+        return max(computing, bytes / self.hbm_bytes_per_second)
+
+    @property
+    def vector_operations_per_second(self) -> float:
+        """On float32 lanes, all of them busy."""
+        return self.alus * self.lanes * self.hertz
+
+
+# How fast the generator of random numbers is, nobody has published, and the compiler has no
+# estimate for it; a word a lane in 4 cycles is an assumption.
+RANDOM_CYCLES = 4
+
+_GIB = 2**30
+_FLAT = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
+_CUBES = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8", "8x8x8", "8x8x16")
+
+# Peak, memory and link rates and shapes: cloud.google.com/tpu/docs/v4, /v5e, /v5p, /v6e; of the
+# links half of the figure for both ways (v4: 6 links of 50 GB/s, arXiv:2304.01433). A core has
+# 8 x 128 lanes (jax/_src/pallas/mosaic/tpu_info.py), a v4 and a v5p chip two cores. The clock is
+# the peak over the operations of the matrix units in a cycle: 2 x 128 x 128 of each of 4 in a
+# core, and of a v6e four times that. libtpu 0.0.52 reckons with them: it estimates a product of
+# 8,192 x 8,192 at 93, 88, 90 and 70 % of the peak (v4, v5e, v5p, v6e), Threefry, some 120 vector
+# operations a number, at 94 to 97 % of `lanes` and `alus`, and exponentials at 0.7 to 1.2 a lane
+# and cycle. Memory: what its message that a program is too large calls available.
+TPUS = {
+    "v4": Tpu(275e12, 1.05e9, int(30.75 * _GIB), 1.2e12, 300e9, 2048, 2, _CUBES),
+    "v5e": Tpu(197e12, 1.5e9, int(15.75 * _GIB), 819e9, 200e9, 1024, 4, _FLAT),
+    "v5p": Tpu(459e12, 1.75e9, int(95.73 * _GIB), 2.765e12, 600e9, 2048, 4, _CUBES),
+    "v6e": Tpu(918e12, 1.75e9, int(31.24 * _GIB), 1.638e12, 400e9, 1024, 4, _FLAT),
+}

@@ -194,6 +194,10 @@ def convert_onto_something(folder, made):
     return ("convert", f"--from={made.pretrained}", f"--to={made.data}")
 
 
+def plan_unknown_topology(folder, made):
+    return ("plan", "--config=configs/pretrain_base.py:tiny", "--topology=v9:4x4")
+
+
 def unknown_flag(folder, made):
     return predict(folder, f"--model={made.classifier}", "--txt=好")
 
@@ -241,6 +245,7 @@ CASES = {
     pickle_that_runs_code: r"pytorch_model\.bin is a pickle that wants os\.system",
     convert_to_an_unknown_format: r"--format=onnx is not known",
     convert_onto_something: r"--to=.*data already holds something",
+    plan_unknown_topology: r"--topology=v9:4x4 is not known.* v5e: 1x1 2x2 .*; v5p: ",
     unknown_flag: r"Unknown command line flag 'txt'",
     read_only_workdir: r"--workdir=.*cannot be written",
     workdir_is_a_file: r"--workdir=.*cannot be written",

@@ -39,3 +39,21 @@ def test_another_chip_is_not_taken_for_one_of_the_table(kind):
 
 def test_a_cpu_has_no_peak():
     assert hardware.peak_flops(jax.devices()[0]) is None
+
+
+@pytest.mark.parametrize("version", hardware.TPUS)
+def test_a_clock_and_a_peak_agree(version):
+    # 2 x 128 x 128 operations of each of 4 units (v6e: 16 of them) in 1 or 2 cores.
+    tpu = hardware.TPUS[version]
+    units = {"v4": 8, "v5e": 4, "v5p": 8, "v6e": 16}[version]
+    assert tpu.peak_flops == pytest.approx(units * 2 * 128 * 128 * tpu.hertz, rel=0.01)
+    kind = {"v4": "TPU v4", "v5e": "TPU v5e", "v5p": "TPU v5p", "v6e": "TPU v6e"}[version]
+    assert tpu.peak_flops == peak_of(kind)
+
+
+def test_a_kernel_adds_up_its_units_or_waits_for_memory():
+    work = dict(matmul_flops=197e9, exponentials=1024 * 1.5e6, random_words=1024 * 1.5e6 / 4)
+    work |= dict(elementwise=4 * 1024 * 1.5e6, bytes=0.0)  # a millisecond each
+    v5e = hardware.TPUS["v5e"]
+    assert v5e.kernel_seconds(**work) == pytest.approx(4e-3)
+    assert v5e.kernel_seconds(**work | dict(bytes=819e9)) == pytest.approx(1.0)

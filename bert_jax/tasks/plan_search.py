@@ -1,0 +1,159 @@
+"""The same pretraining computed otherwise: in more parts, with layers computed again, on another
+mesh. What changes is rounding and time."""
+
+import dataclasses
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from bert_jax.config import MeshConfig, PretrainConfig
+from bert_jax.errors import InputError
+from bert_jax.tasks.planned_step import TEMPORARIES
+from bert_jax.tasks.slice_plan import Slice, SlicePlan, Work, plan_slice
+
+REMATS = ("none", "dots", "full")
+
+
+def search(work: Work, where: Slice, *, fast: bool) -> tuple[Work, SlicePlan]:
+    """The fastest that fits, of a few candidates; each is printed when it is done.
+
+    First the meshes, each with the fewest microbatches that fit; on the fastest of them what
+    computes layers again; and of the fastest so far twice the microbatches. Raises InputError
+    where none fits.
+    """
+    meshes = list(_meshes(work.config, len(where.devices)))
+    most = len(meshes) + len(REMATS)
+    print(f"{where.topology}: at most {most} candidates", file=sys.stderr)
+    tried = 0
+    best: tuple[Work, SlicePlan] | None = None
+
+    def take(candidate: Work) -> None:
+        nonlocal best, tried
+        tried += 1
+        found = fewest_microbatches(candidate, where, fast=fast)
+        if found is None:
+            print(f"[{tried}/{most}] {_said(candidate)}: does not fit", file=sys.stderr)
+            return
+        numbers = found[1].numbers()
+        print(f"[{tried}/{most}] {_said(found[0])}: {numbers['step_ms']:.2f} ms", file=sys.stderr)
+        if best is None or numbers["step_ms"] < best[1].numbers()["step_ms"]:
+            best = found
+
+    plain = _changed(work, remat=REMATS[0], microbatches=1)
+    for mesh in meshes:
+        take(_changed(plain, mesh=mesh))
+    mesh = best[0].config.mesh if best else meshes[0]
+    for remat in REMATS[1:]:
+        take(_changed(plain, mesh=mesh, remat=remat))
+    if best is None:
+        raise InputError(
+            f"no plan of {most - 1} fits {where.topology}: take more chips, or chips with more"
+            " memory."
+        )
+    if twice := _with_more_microbatches(best[0], where, 2):
+        take(twice)
+    return best
+
+
+def fewest_microbatches(work: Work, where: Slice, *, fast: bool) -> tuple[Work, SlicePlan] | None:
+    """The plan with as many as the work has, or the fewest more with which it fits, if any."""
+    plan = plan_slice(work, where, fast=fast)
+    while not plan.fits:
+        work = _with_more_microbatches(work, where, _times(plan))
+        if work is None:
+            return None
+        plan = plan_slice(work, where, fast=fast)
+    return work, plan
+
+
+def nearest_that_fits(work: Work, plan: SlicePlan, *, fast: bool) -> tuple[Work, SlicePlan] | None:
+    """Of a plan that does not fit: with more microbatches, or else by computing layers again."""
+    for remat in dict.fromkeys((work.config.model.remat, REMATS[-1])):
+        again = _changed(work, remat=remat)
+        if remat == work.config.model.remat:
+            again = _with_more_microbatches(again, plan.slice, _times(plan))
+        found = again and fewest_microbatches(again, plan.slice, fast=fast)
+        if found:
+            return found
+    return None
+
+
+def flags(before: PretrainConfig, after: PretrainConfig) -> str:
+    """What to pass to get from one to the other."""
+    old, new = _fields(before), _fields(after)
+    return " ".join(f"--config.{name}={new[name]}" for name in new if new[name] != old[name])
+
+
+def _times(plan: SlicePlan) -> int:
+    """By how much the microbatches must at least grow, if only temporaries shrink with them."""
+    wanted = 2
+    for each in plan.plans:
+        temporaries = each.memory[TEMPORARIES]
+        room = plan.slice.tpu.hbm_bytes - (each.bytes - temporaries)
+        while room > 0 and temporaries > room * wanted:
+            wanted *= 2
+    return wanted
+
+
+def _with_more_microbatches(work: Work, where: Slice, times: int) -> Work | None:
+    """`times` as many in every phase, or as many more as divide it; None where none does."""
+    config = work.config
+    ways = len(where.devices) // max(config.mesh.tensor, 1)
+
+    def more(batch_size: int, microbatches: int) -> int | None:
+        wanted = microbatches * times
+        return wanted if batch_size % (wanted * ways) == 0 else None
+
+    first = more(config.batch_size, config.microbatches)
+    then = [more(phase.batch_size, phase.microbatches) for phase in config.then]
+    if first is None or None in then:
+        return None
+    phases = tuple(
+        dataclasses.replace(phase, microbatches=count)
+        for phase, count in zip(config.then, then, strict=True)
+    )
+    return work._replace(config=dataclasses.replace(config, microbatches=first, then=phases))
+
+
+def _meshes(config: PretrainConfig, chips: int) -> Iterator[MeshConfig]:
+    """Copies, everything sharded, and both beside heads split over two."""
+    for tensor in (1, 2):
+        ways = chips // tensor
+        if chips % tensor or config.model.heads % tensor:
+            continue
+        if all(size % ways == 0 for size in (config.batch_size, *_batch_sizes(config))):
+            yield MeshConfig(data=-1, fsdp=1, tensor=tensor)
+            if ways > 1:
+                yield MeshConfig(data=-1, fsdp=ways, tensor=tensor)
+
+
+def _batch_sizes(config: PretrainConfig) -> list[int]:
+    return [phase.batch_size for phase in config.then]
+
+
+def _changed(work: Work, *, microbatches: int = 0, mesh: Any = None, remat: str = "") -> Work:
+    config = work.config
+    if microbatches:
+        then = tuple(dataclasses.replace(p, microbatches=microbatches) for p in config.then)
+        config = dataclasses.replace(config, microbatches=microbatches, then=then)
+    if mesh:
+        config = dataclasses.replace(config, mesh=mesh)
+    if remat:
+        config = dataclasses.replace(config, model=dataclasses.replace(config.model, remat=remat))
+    return work._replace(config=config)
+
+
+def _fields(config: PretrainConfig) -> dict[str, Any]:
+    """What a search varies, by the names of the flags."""
+    return {
+        "mesh.data": config.mesh.data,
+        "mesh.fsdp": config.mesh.fsdp,
+        "mesh.tensor": config.mesh.tensor,
+        "model.remat": config.model.remat,
+        "microbatches": config.microbatches,
+        **{f"then[{i}].microbatches": phase.microbatches for i, phase in enumerate(config.then)},
+    }
+
+
+def _said(work: Work) -> str:
+    return ", ".join(f"{name} {value}" for name, value in _fields(work.config).items())

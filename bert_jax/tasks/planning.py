@@ -1,0 +1,93 @@
+"""What a slice of TPUs will do with a pretraining, said by the TPU compiler beforehand."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from bert_jax.config import PretrainConfig
+from bert_jax.data import dataset
+from bert_jax.errors import InputError
+from bert_jax.fields import Values, build
+from bert_jax.tasks import plan_report
+from bert_jax.tasks.phases import Data, phase_configs
+from bert_jax.tasks.plan_search import flags, nearest_that_fits, search
+from bert_jax.tasks.planned_step import Rows
+from bert_jax.tasks.slice_plan import Slice, SlicePlan, Work, plan_slice
+from bert_jax.tasks.vocabulary import fit_vocabulary
+
+# Taken where no data is prepared that says otherwise: the pieces of bert-base-uncased, and
+# about as many sentence pairs as are packed into a row of 512 tokens. What hangs on the latter,
+# pooler and next-sentence head, is a thousandth of the step.
+VOCABULARY = 30_522
+INSTANCES = 8
+
+
+def run(
+    config: Values, topologies: Sequence[str], *, fast: bool, search_for: bool, as_json: bool
+) -> list[dict[str, Any]]:
+    """Prints a plan (config fields: PretrainConfig) for each slice, such as v5e:4x4.
+
+    Returns what is printed `as_json`. Raises InputError, after that, where it does not fit a
+    slice, with the bytes and what would fit.
+    """
+    # The devices here take no part, and a stored compilation would not tell its estimates.
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_enable_compilation_cache", False)
+    work, notes = _work(build(PretrainConfig, config))
+    slices = [Slice.named(topology) for topology in topologies]
+    found = [
+        search(work, each, fast=fast) if search_for else (work, plan_slice(work, each, fast=fast))
+        for each in slices
+    ]
+    plans = [plan for _, plan in found]
+    numbers = [plan.numbers() for plan in plans]
+    if search_for:
+        for each, (better, _) in zip(numbers, found, strict=True):
+            each["flags"] = flags(work.config, better.config)
+            notes.append(f"{each['topology']}: {each['flags'] or 'the config is the fastest.'}")
+    print(json.dumps(numbers, indent=2) if as_json else plan_report.table(plans, notes))
+    refusals = [_refusal(work, plan, fast=fast) for plan in plans if not plan.fits]
+    if refusals:
+        raise InputError(" ".join(refusals))
+    return numbers
+
+
+def _work(config: PretrainConfig) -> tuple[Work, list[str]]:
+    """The config with its vocabulary's size, the rows of its phases, and what was assumed."""
+    notes, rows, model = [], [], config.model
+    for number, phase in enumerate(phase_configs(config)):
+        if number and not phase.data:
+            rows.append(rows[-1])
+            continue
+        field = f"config.then[{number - 1}].data" if number else "config.data"
+        if phase.data and (Path(phase.data) / dataset.MANIFEST).is_file():
+            data = Data.open(phase.data, positions=config.model.positions, field=field)
+            model = fit_vocabulary(model, data.tokenizer)
+            rows.append(Rows(data.length, data.manifest["max_instances"]))
+        else:
+            rows.append(Rows(config.model.positions, INSTANCES))
+            notes.append(
+                f"{field} is not prepared: rows of config.model.positions={rows[-1].length} tokens"
+                f" and {INSTANCES} instances are assumed."
+            )
+    if not model.vocab_size:
+        model = dataclasses.replace(model, vocab_size=VOCABULARY)
+        notes.append(f"Assumed is a vocabulary of {VOCABULARY:,} pieces.")
+    return Work(dataclasses.replace(config, model=model), tuple(rows)), notes
+
+
+def _refusal(work: Work, plan: SlicePlan, *, fast: bool) -> str:
+    """One sentence: how much is missing, and what would fit."""
+    numbers = plan.numbers()
+    over = numbers["bytes_per_chip"] - numbers["hbm_bytes"]
+    said = f"a chip of {numbers['topology']} has {over:,} bytes too few for this step"
+    nearest = nearest_that_fits(work, plan, fast=fast)
+    if nearest is None:
+        return f"{said}, and no number of microbatches helps: take more chips."
+    better, fitting = nearest
+    size = fitting.numbers()["bytes_per_chip"] / plan_report.GIB
+    return f"{said}: with {flags(work.config, better.config)} it needs {size:.2f} GiB and fits."

@@ -1,0 +1,132 @@
+"""A whole pretraining on one slice of TPUs: the plans of its phases' steps, put together."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from bert_jax.config import PretrainConfig
+from bert_jax.tasks.phases import phase_configs
+from bert_jax.tasks.planned_step import Rows, Step, StepPlan, plan_step
+from bert_jax.tasks.step_cost import GROUPS, StepCost
+from bert_jax.training import aot
+from bert_jax.training.hardware import Tpu
+from bert_jax.training.sharding import check_batch, host_part, make_mesh
+
+# What is known of a step where there is a program.
+TIMES = (
+    *("step_ms", "mfu", "sequences_per_second", "hours"),
+    *("groups", "by_formula", "hidden_bytes"),
+)
+
+
+class Work(NamedTuple):
+    """What is to be done: a pretraining, and the rows of each of its phases."""
+
+    config: PretrainConfig
+    rows: tuple[Rows, ...]
+
+    def steps(self) -> list[Step]:
+        """The step of each phase."""
+        phases = phase_configs(self.config)
+        return [Step(self.config, *each) for each in zip(phases, self.rows, strict=True)]
+
+
+class Slice(NamedTuple):
+    """What it is to be done on."""
+
+    topology: str
+    tpu: Tpu
+    devices: list[jax.Device]
+
+    @classmethod
+    def named(cls, topology: str) -> "Slice":
+        """Raises InputError for one that is not known."""
+        return cls(topology, *aot.devices(topology))
+
+
+class SlicePlan(NamedTuple):
+    """What comes of it."""
+
+    slice: Slice
+    mesh: tuple[int, ...]  # data x fsdp x tensor
+    steps: list[Step]
+    plans: list[StepPlan]  # of each phase's step
+
+    @property
+    def fits(self) -> bool:
+        """Whether every phase does."""
+        return self.numbers()["fits"]
+
+    def numbers(self) -> dict[str, Any]:
+        """The numbers that scripts read: of a step in the mean over all phases, and of each."""
+        each = [self._of([number]) for number in range(len(self.steps))]
+        return self._of(range(len(self.steps))) | {"phases": each}
+
+    def _of(self, phases: Sequence[int]) -> dict[str, Any]:
+        steps = [self.steps[number] for number in phases]
+        plans = [self.plans[number] for number in phases]
+        count = sum(step.phase.steps for step in steps)
+        size = max(plan.bytes for plan in plans)
+        known = all(plan.cost for plan in plans)
+        numbers = {
+            "topology": self.slice.topology,
+            "chips": len(self.slice.devices),
+            "mesh": dict(zip(("data", "fsdp", "tensor"), self.mesh, strict=True)),
+            "steps": count,
+            "bytes_per_chip": size,
+            "memory": max(plans, key=lambda plan: plan.bytes).memory,
+            "hbm_bytes": self.slice.tpu.hbm_bytes,
+            "fits": known and size <= self.slice.tpu.hbm_bytes,
+            "compile_seconds": sum(plan.compile_seconds for plan in plans),
+        }
+        if not known:
+            return numbers | dict.fromkeys(TIMES)
+        pairs = list(zip(steps, plans, strict=True))
+        seconds = sum(step.phase.steps * plan.cost.seconds for step, plan in pairs)
+        flops = sum(step.phase.steps * step.flops for step, _ in pairs)
+        sequences = sum(step.phase.steps * step.phase.batch_size for step, _ in pairs)
+        peak = self.slice.tpu.peak_flops * len(self.slice.devices)
+
+        def mean(of: Callable[[StepCost], float]) -> float:
+            return sum(step.phase.steps * of(plan.cost) for step, plan in pairs) / count
+
+        used = {name for plan in plans for name in plan.cost.by_formula}
+        times = (
+            1e3 * seconds / count,
+            flops / (seconds * peak),
+            sequences / seconds,
+            seconds / 3600,
+            {name: 1e3 * mean(lambda cost, name=name: cost.groups[name]) for name in GROUPS},
+            {
+                name: 1e3 * mean(lambda cost, name=name: cost.by_formula.get(name, 0.0))
+                for name in sorted(used)
+            },
+            mean(lambda cost: cost.hidden_bytes),
+        )
+        return numbers | dict(zip(TIMES, times, strict=True))
+
+
+def plan_slice(work: Work, where: Slice, *, fast: bool) -> SlicePlan:
+    """Compiles the step of every phase; of equal ones the first.
+
+    Raises InputError where the run would: for a mesh that does not divide the slice or shares
+    rows between its hosts unevenly, and a batch that does not divide the mesh.
+    """
+    mesh = make_mesh(work.config.mesh, where.devices)
+    host_part(mesh)
+    steps = work.steps()
+    for step in steps:
+        check_batch(mesh, step.phase.batch_size, step.phase.microbatches)
+    plans: dict[Any, StepPlan] = {}
+    for step in steps:
+        if _shape(step) not in plans:
+            plans[_shape(step)] = plan_step(step, where.tpu, mesh, fast=fast)
+    return SlicePlan(
+        where, tuple(mesh.shape.values()), steps, [plans[_shape(step)] for step in steps]
+    )
+
+
+def _shape(step: Step) -> tuple[Any, ...]:
+    phase = step.phase
+    return (phase.batch_size, phase.microbatches, phase.max_predictions, step.rows)

@@ -1,0 +1,255 @@
+"""Plans put together from what a compiler would say; the compiler is made up."""
+
+import json
+from unittest import mock
+
+import jax
+import pytest
+from small import model_config
+from unit.test_tasks_step_cost import program, scoped
+
+from bert_jax.config import PretrainConfig
+from bert_jax.errors import InputError
+from bert_jax.fields import build
+from bert_jax.model.flops import training_flops
+from bert_jax.tasks import planned_step, planning
+from bert_jax.tasks.planned_step import OPTIMIZER, PARAMETERS, REST, TEMPORARIES, StepPlan
+from bert_jax.tasks.step_cost import GROUPS, StepCost
+from bert_jax.training import aot
+from bert_jax.training.aot import Program
+from bert_jax.training.hardware import TPUS
+from configs import pretrain_base, pretrain_phases
+
+GIB = 2**30
+V5E = TPUS["v5e"]
+
+
+@pytest.fixture(autouse=True)
+def eight_chips(monkeypatch):
+    """Eight devices stand in for v5e:2x4, whatever the topology is called."""
+    monkeypatch.setattr(aot, "devices", lambda topology: (V5E, jax.devices()[:8]))
+
+
+class Compiler:
+    """A millisecond a layer and 8 rows, and for each layer computed again half of that."""
+
+    def __init__(self, gib_a_row=0.001, mesh_ms=None):
+        self.steps = []
+        self._gib_a_row = gib_a_row
+        self._mesh_ms = mesh_ms or {}
+
+    def __call__(self, step, tpu, mesh):
+        model, phase = step.config.model, step.phase
+        self.steps.append((model.layers, phase.batch_size, phase.microbatches, model.remat))
+        again = {"none": 0.0, "dots": 0.25, "full": 0.5}[model.remat]
+        rows = phase.batch_size / mesh.shape["data"] / mesh.shape["fsdp"] / phase.microbatches
+        groups = dict.fromkeys(GROUPS, 0.0)
+        groups["attention"] = 1e-3 * model.layers * (1 + again) * phase.batch_size / 8
+        groups["optimizer"] = 2e-3 + 1e-3 * self._mesh_ms.get(tuple(mesh.shape.values()), 0)
+        groups["other"] = 1e-4 * phase.microbatches
+        kept = {"none": 1.0, "dots": 0.5, "full": 0.25}[model.remat]
+        temporaries = round(rows * model.layers * kept * self._gib_a_row * GIB)
+        memory = {PARAMETERS: 1, OPTIMIZER: 2, TEMPORARIES: temporaries, REST: 10 * model.layers}
+        return StepPlan(memory, StepCost(groups, {"collectives": 1e-3}, 5.0), 1, 3.0)
+
+
+@pytest.fixture
+def compiler(monkeypatch):
+    """Installs one and returns it."""
+
+    def use(**options):
+        found = Compiler(**options)
+        monkeypatch.setattr(planned_step, "_compiled", found)
+        return found
+
+    return use
+
+
+def config(**changes):
+    values = pretrain_base.get_config("tiny")
+    values.model.update(layers=12, heads=2)
+    values.update(batch_size=64, steps=1000, **changes)
+    return values
+
+
+def plan(values, *, fast=False, search_for=False, as_json=True, topologies=("v5e:2x4",)):
+    return planning.run(values, list(topologies), fast=fast, search_for=search_for, as_json=as_json)
+
+
+def test_the_numbers_of_a_step(compiler, capsys):
+    compiler()
+    (numbers,) = plan(config())
+    step_ms = 12 * 8 + 2 + 0.1
+    assert numbers["step_ms"] == pytest.approx(step_ms)
+    assert sum(numbers["groups"].values()) == pytest.approx(step_ms)
+    assert numbers["sequences_per_second"] == pytest.approx(64e3 / step_ms)
+    assert numbers["hours"] == pytest.approx(step_ms / 3600)
+    assert (numbers["by_formula"], numbers["hidden_bytes"]) == ({"collectives": 1.0}, 5.0)
+    assert numbers["bytes_per_chip"] == 3 + 120 + round(8 * 12 * 0.001 * GIB)
+    assert (numbers["fits"], numbers["hbm_bytes"], numbers["chips"]) == (True, V5E.hbm_bytes, 8)
+    row = training_flops(
+        model_config(layers=12, vocab_size=30_522), length=512, predictions=20, instances=8
+    )
+    assert numbers["mfu"] == pytest.approx(64 * row / (step_ms / 1e3 * 8 * 197e12))
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps([numbers]))
+
+
+def test_fast_goes_on_in_a_straight_line(compiler, monkeypatch):
+    compiler()
+    monkeypatch.setattr(planned_step, "_state_bytes", lambda *_: {PARAMETERS: 1, OPTIMIZER: 2})
+    (full,) = plan(config())
+    few = compiler()
+    (fast,) = plan(config(), fast=True)
+    assert [layers for layers, *_ in few.steps] == [2, 3]
+    assert fast["step_ms"] == pytest.approx(full["step_ms"])
+    assert fast["bytes_per_chip"] == pytest.approx(full["bytes_per_chip"])
+    assert fast["compile_seconds"] == 2 * full["compile_seconds"]
+
+
+def test_phases_add_up(compiler):
+    compiler()
+    values = pretrain_phases.get_config("tiny")
+    values.update(batch_size=64, steps=300)
+    values.then[0].update(steps=100, batch_size=32)
+    (numbers,) = plan(values)
+    first, second = numbers["phases"]
+    assert first["hours"] + second["hours"] == pytest.approx(numbers["hours"])
+    assert numbers["step_ms"] == pytest.approx((3 * first["step_ms"] + second["step_ms"]) / 4)
+    assert (numbers["steps"], second["steps"]) == (400, 100)
+    assert numbers["bytes_per_chip"] == first["bytes_per_chip"] > second["bytes_per_chip"]
+
+
+def test_equal_phases_are_compiled_once(compiler):
+    found = compiler()
+    values = pretrain_phases.get_config("tiny")
+    values.update(batch_size=64)
+    values.then[0].update(batch_size=64)
+    plan(values)
+    assert len(found.steps) == 1
+
+
+def test_the_table_says_what_is_assumed_and_what_an_estimate_is(compiler, capsys):
+    compiler()
+    plan(config(), as_json=False, topologies=("v5e:2x4", "v5e:4x2"))
+    printed = capsys.readouterr().out
+    rows = [line.split() for line in printed.splitlines()]
+    assert ["v5e:2x4", "v5e:4x2"] in rows
+    assert ["all", "98.10", "98.10"] in rows
+    assert "config.model.positions=512" in printed
+    assert "30,522 pieces" in printed
+    assert "All times are estimates" in printed
+    assert "\n  collectives: all bytes" in printed
+    assert "Pallas" not in printed  # there is none
+
+
+def test_prepared_rows_are_looked_at(compiler, monkeypatch, tmp_path, capsys):
+    (tmp_path / "manifest.json").touch()
+    tokenizer = mock.Mock(vocab_size=77)
+    manifest = {"length": 64, "max_instances": 3}
+    monkeypatch.setattr(
+        planning.Data, "open", lambda *_, **__: planning.Data(tmp_path, manifest, tokenizer)
+    )
+    work, notes = planning._work(build(PretrainConfig, config(data=str(tmp_path))))
+    assert work.rows == ((64, 3),)
+    assert work.config.model.vocab_size == 77
+    assert notes == []
+
+
+def test_too_much_names_the_bytes_and_what_fits(compiler, capsys):
+    # 8 rows a chip, 12 layers, a quarter of a GiB each: 24 of 15.75 GiB.
+    compiler(gib_a_row=0.25)
+    with pytest.raises(InputError) as raised:
+        plan(config())
+    over = 24 * GIB + 123 - V5E.hbm_bytes
+    assert str(raised.value) == (
+        f"a chip of v5e:2x4 has {over:,} bytes too few for this step:"
+        " with --config.microbatches=2 it needs 12.00 GiB and fits."
+    )
+    (numbers,) = json.loads(capsys.readouterr().out)
+    assert not numbers["fits"]
+
+
+def test_layers_are_computed_again_where_parts_do_not_help(compiler):
+    compiler(gib_a_row=4.0)  # one row of a chip wants 48 GiB
+    with pytest.raises(InputError, match=r"with --config\.model\.remat=full .*needs 12\.00 GiB"):
+        plan(config(microbatches=8))
+
+
+def test_where_nothing_helps_more_chips_do(compiler):
+    compiler(gib_a_row=40.0)
+    with pytest.raises(InputError, match="no number of microbatches helps: take more chips"):
+        plan(config())
+    with pytest.raises(InputError, match="no plan of 6 fits v5e:2x4"):
+        plan(config(), search_for=True)
+
+
+def test_a_search_ends_with_the_flags_of_the_fastest(compiler, capsys):
+    mesh_ms = {(8, 1, 1): 30, (1, 8, 1): 10, (4, 1, 2): 20, (1, 4, 2): 40}
+    found = compiler(gib_a_row=0.25, mesh_ms=mesh_ms)
+    (numbers,) = plan(config(microbatches=8), search_for=True)
+    assert numbers["flags"] == "--config.mesh.fsdp=8 --config.microbatches=2"
+    assert numbers["mesh"] == {"data": 1, "fsdp": 8, "tensor": 1}
+    assert numbers["fits"]
+    remats = [remat for *_, remat in found.steps]
+    assert remats.count("none") >= 8  # each mesh with one and with two microbatches
+    assert {"dots", "full"} < set(remats)
+    progress = capsys.readouterr().err.splitlines()
+    assert progress[0] == "v5e:2x4: at most 7 candidates"
+    assert len(progress) == 8
+    assert progress[2] == (
+        "[2/7] mesh.data -1, mesh.fsdp 8, mesh.tensor 1, model.remat none, microbatches 2:"
+        " 108.20 ms"
+    )
+
+
+def test_layers_computed_again_may_be_the_fastest(compiler, monkeypatch):
+    found = compiler()
+
+    def quick(step, tpu, mesh):
+        of = found(step, tpu, mesh)
+        if step.config.model.remat == "dots":
+            of.cost.groups["attention"] = 1e-3
+        return of
+
+    monkeypatch.setattr(planned_step, "_compiled", quick)
+    (numbers,) = plan(config(), search_for=True)
+    assert numbers["flags"] == "--config.model.remat=dots"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(batch_size=20), r"config\.batch_size=20 is not a multiple of 8"),
+        (dict(mesh=dict(data=-1, fsdp=3, tensor=1)), r"config\.mesh -1 x 3 x 1 does not use the 8"),
+    ],
+)
+def test_what_does_not_divide(changes, message):
+    values = config()
+    for name, value in changes.items():
+        values[name].update(value) if isinstance(value, dict) else values.update({name: value})
+    with pytest.raises(InputError, match=message):
+        plan(values)
+
+
+def test_a_step_is_lowered_with_the_shapes_of_the_run(monkeypatch):
+    """With the batch over the chips, and the state's bytes by their shards."""
+    seen = []
+    monkeypatch.setattr(
+        planned_step,
+        "compile_step",
+        lambda lowered: (
+            seen.append(lowered) or Program(program(scoped("%a", "x", 5)), 9_000_000, 1, 2, 3.0)
+        ),
+    )
+    values = config(mesh=dict(data=-1, fsdp=4, tensor=1))
+    values.model.update(layers=1, vocab_size=64)
+    (numbers,) = plan(values)
+    batch = seen[0].in_avals[0][1]
+    assert batch.tokens.ids.shape == (64, 512)
+    assert batch.mask_positions.shape == (64, 20)
+    assert batch.cls_positions.shape == (64, 8)
+    memory = numbers["memory"]
+    state = 4 * sum(leaf.size for leaf in jax.tree.leaves(seen[0].in_avals[0][0].params))
+    assert state / 4 < memory[PARAMETERS] < 0.3 * state
+    assert memory[OPTIMIZER] == pytest.approx(2 * memory[PARAMETERS], abs=8)
+    assert memory[REST] == 9_000_000 - memory[PARAMETERS] - memory[OPTIMIZER] + 2

@@ -1,0 +1,74 @@
+"""The TPU compiler's door: names of slices, and what it says when memory runs out."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from unittest import mock
+
+import jax
+import pytest
+
+from bert_jax.errors import InputError
+from bert_jax.training import aot
+from bert_jax.training.hardware import TPUS
+
+
+@pytest.mark.parametrize("name", ["v9:4x4", "v5e:3x3", "v5e", "v5e:4x4x4", "", "cpu:1"])
+def test_an_unknown_slice_lists_the_known(name):
+    with pytest.raises(InputError) as raised:
+        aot.devices(name)
+    message = str(raised.value)
+    assert message.startswith(f"--topology={name} is not known")
+    assert all(f"{version}: {tpu.shapes[0]} " in message for version, tpu in TPUS.items())
+
+
+def test_without_the_compiler_the_command_is_named(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"not installed: pip install libtpu\.$"):
+        aot.devices("v5e:4x4")
+
+
+def refused(message):
+    lowered = mock.Mock(spec=jax.stages.Lowered)
+    lowered.compile.side_effect = jax.errors.JaxRuntimeError(message)
+    return lowered
+
+
+@pytest.mark.parametrize(
+    ("message", "gib"),
+    [
+        # libtpu 0.0.52, the second where there was a program already.
+        (
+            "RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: Ran out of memory on HBM, the total"
+            " memory required for HLO temporaries (29.72G) exceeds available HBM (15.75G).",
+            29.72,
+        ),
+        (
+            "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory"
+            " space hbm. Used 17.50G of 15.75G hbm. Exceeded hbm capacity by 1.75G.",
+            17.5,
+        ),
+    ],
+)
+def test_a_refusal_for_memory_has_its_bytes(message, gib):
+    with pytest.raises(aot.DoesNotFit) as raised:
+        aot.compile_step(refused(message))
+    assert raised.value.bytes == round(gib * 2**30)
+
+
+def test_another_refusal_is_let_through():
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
+        aot.compile_step(refused("INTERNAL: a bug"))
+
+
+def test_what_libtpu_writes_is_hushed_and_nothing_else():
+    code = (
+        "import os, sys; from bert_jax.training import aot\n"
+        "with aot._hushed(): os.write(2, b'noise')\n"
+        "os.write(2, b'heard')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ, capture_output=True, check=True
+    )
+    assert done.stderr == b"heard"
