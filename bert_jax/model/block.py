@@ -1,11 +1,12 @@
 """One encoder layer: attention and feed-forward, each followed by add and LayerNorm."""
 
 from flax import linen as nn
-from jaxtyping import Array, Bool, Float
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int
 
 from bert_jax.config import ModelConfig
 from bert_jax.model.attention import SelfAttention
-from bert_jax.model.layers import Dropout, activation, dense, layer_norm
+from bert_jax.model.layers import Dense, Dropout, activation, layer_norm
 
 
 class FeedForward(nn.Module):
@@ -15,31 +16,36 @@ class FeedForward(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-        hidden = dense(self.config, self.config.feed_forward, name="intermediate")(x)
-        return dense(self.config, self.config.width, name="output")(activation(self.config)(hidden))
+        config = self.config
+        width, feed_forward = (config.width,), (config.feed_forward,)
+        hidden = Dense(config, width, feed_forward, name="intermediate")(x)
+        return Dense(config, feed_forward, width, name="output")(activation(config)(hidden))
 
 
 class Block(nn.Module):
     """Post-LayerNorm: the norm comes after the residual sum, as published."""
 
     config: ModelConfig
+    mesh: Mesh | None
 
     @nn.compact
     def __call__(
         self,
         x: Float[Array, "B T D"],
-        is_visible: Bool[Array, "B T T"],
+        instances: Int[Array, "B T"],
         *,
         deterministic: bool,
     ) -> Float[Array, "B T D"]:
         config = self.config
-        update = SelfAttention(config, name="attention")(x, is_visible, deterministic=deterministic)
-        update = Dropout(config.dropout, name="attention_dropout")(
+        update = SelfAttention(config, self.mesh, name="attention")(
+            x, instances, deterministic=deterministic
+        )
+        update = Dropout(config.dropout, self.mesh, name="attention_dropout")(
             update, deterministic=deterministic
         )
         x = layer_norm(config, name="attention_norm")(x + update)
         update = FeedForward(config, name="feed_forward")(x)
-        update = Dropout(config.dropout, name="feed_forward_dropout")(
+        update = Dropout(config.dropout, self.mesh, name="feed_forward_dropout")(
             update, deterministic=deterministic
         )
         return layer_norm(config, name="feed_forward_norm")(x + update)

@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from bert_jax.arrays import Tokens
@@ -16,6 +17,7 @@ class Embeddings(nn.Module):
     """
 
     config: ModelConfig
+    mesh: Mesh | None
 
     @nn.compact
     def __call__(
@@ -31,5 +33,5 @@ class Embeddings(nn.Module):
         x += jnp.take(table("position", config.positions), tokens.positions, axis=0)
         x += jnp.take(table("segment", config.segment_types), tokens.segments, axis=0)
         x = layer_norm(config, name="norm")(x)
-        x = Dropout(config.dropout, name="dropout")(x, deterministic=deterministic)
+        x = Dropout(config.dropout, self.mesh, name="dropout")(x, deterministic=deterministic)
         return x, token_table

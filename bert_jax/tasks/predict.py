@@ -13,6 +13,7 @@ from bert_jax.errors import InputError
 from bert_jax.model.bert import PretrainModel
 from bert_jax.tasks.classifier import Classifier
 from bert_jax.tasks.saved_model import SavedModel
+from bert_jax.training.sharding import one_device_mesh
 
 BATCH = 32
 FILLINGS = 5
@@ -68,7 +69,7 @@ class Predictor:
 
     def _classifier(self) -> Callable[[Sequence[Text]], list[dict[str, Any]]]:
         found = self._found
-        classifier = Classifier(found.model, len(found.labels))
+        classifier = Classifier(found.model, len(found.labels), one_device_mesh())
         params = found.params(classifier.param_shapes())
 
         def predict(texts: Sequence[Text]) -> list[dict[str, Any]]:
@@ -93,7 +94,7 @@ class Predictor:
 
     def _filler(self) -> Callable[[Sequence[Text]], list[dict[str, Any]]]:
         found = self._found
-        model = PretrainModel(found.model)
+        model = PretrainModel(found.model, one_device_mesh())
         special = found.tokenizer.special
         zeros = jnp.zeros((1, 8), jnp.int32)
         shapes = jax.eval_shape(

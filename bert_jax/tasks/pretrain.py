@@ -53,7 +53,7 @@ SHOWN = {
 MAY_CHANGE = (
     *("data", "then.data"),
     *("mesh.data", "mesh.fsdp", "mesh.tensor", "microbatches", "then.microbatches"),
-    *("model.remat", "model.scan_layers"),
+    *("model.attention", "model.remat", "model.scan_layers"),
     *("keep", "log_every", "eval_every", "eval_batches", "save_every"),
     *("max_skipped", "profile_start", "profile_steps"),
 )
@@ -92,7 +92,7 @@ def make_objective(model: PretrainModel) -> Objective:
 def init_params(config: ModelConfig, key: jax.Array) -> PyTree:
     """Fresh parameters of the pretraining model."""
     batch = jax.tree.map(jnp.asarray, pipeline.example_batch())
-    variables = PretrainModel(config).init(
+    variables = PretrainModel(config, mesh=None).init(
         key, batch.tokens, batch.mask_positions, batch.cls_positions, deterministic=True
     )
     return variables["params"]
@@ -166,7 +166,7 @@ class _Training:
         self._directory = directory
         self._log = log
         self._checkpoints = checkpoints
-        self._objective = make_objective(PretrainModel(config.model))
+        self._objective = make_objective(PretrainModel(config.model, mesh))
         self._optimizer = make_optimizer(config.optimizer)
         self._rate_of = rate_of(config, phases)
 
@@ -286,7 +286,7 @@ def evaluate_heldout(config: PretrainConfig, found: SavedModel, data: str = "") 
     params = found.params(
         jax.eval_shape(lambda key: init_params(found.model, key), jax.random.key(0))
     )
-    objective = make_objective(PretrainModel(found.model))
+    objective = make_objective(PretrainModel(found.model, mesh))
     heldout = HeldOut(phase, objective, mesh, batches=0)
     return heldout.measure(jax.device_put(params, replicated(mesh)))
 

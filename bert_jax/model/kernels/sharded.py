@@ -1,0 +1,121 @@
+"""The kernels on a mesh: each device runs them on its own rows and heads.
+
+A Pallas call is opaque to the partitioner, so it stands inside `shard_map`. Random bits are
+drawn by the numbers that rows and heads have in the whole batch: any mesh draws the same.
+"""
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Float, Int
+
+from bert_jax.arrays import HEAD_AXIS, ROW_AXES
+from bert_jax.model.kernels import attention, dropout
+from bert_jax.model.kernels.bits import dropped_of, seed_words
+
+
+def divides_rows(mesh: Mesh, rows: int) -> bool:
+    """Whether every device gets as many."""
+    return rows % math.prod(mesh.shape[axis] for axis in ROW_AXES) == 0
+
+
+def fused_attention(
+    query: Float[Array, "B T D"],
+    key: Float[Array, "B T D"],
+    value: Float[Array, "B T D"],
+    instances: Int[Array, "B T"],
+    *,
+    heads: int,
+    rate: float,
+    random_key: Any,
+    mesh: Mesh,
+    interpret: bool,
+) -> Float[Array, "B T D"]:
+    """Attention within instances, in one kernel forward and one backward.
+
+    `random_key` may be None where `rate` is 0. `interpret` computes the same without a
+    TPU, slowly, and with other random bits.
+    """
+    plan = attention.Plan(query.shape[-1] // heads, dropped_of(rate), interpret)
+    words = jnp.zeros(2, jnp.int32) if random_key is None else seed_words(random_key)
+    return _attend(_Call(plan, mesh), words, instances[:, None], query, key, value)
+
+
+def dropout_mask(
+    random_key: Any, shape: tuple[int, int, int], *, rate: float, mesh: Mesh, interpret: bool
+) -> Int[Array, "B T D"]:
+    """1 where an element stays, 0 where it is dropped; rows lie as the batch's do."""
+    rows = shape[0] // math.prod(mesh.shape[axis] for axis in ROW_AXES)
+
+    def part(words):
+        seed = jnp.concatenate([words, _first_row(rows)])
+        return dropout.mask(seed, rows, *shape[1:], dropped=dropped_of(rate), interpret=interpret)
+
+    spread = jax.shard_map(
+        part,
+        mesh=mesh,
+        in_specs=PartitionSpec(),
+        out_specs=PartitionSpec(ROW_AXES),
+        check_vma=False,
+    )
+    return spread(seed_words(random_key))
+
+
+class _Call(NamedTuple):
+    plan: attention.Plan
+    mesh: Mesh
+
+    def spread(self, function, width: int, arguments: str, results: str):
+        """`function` on each device's part of what its letters stand for.
+
+        "d": heads lie along the last of three dimensions, "h": along the second, "r": there
+        are rows only. Heads that do not divide over their axis are computed by all of it.
+        """
+        blocks = width // attention.LANES
+        over = HEAD_AXIS if blocks % self.mesh.shape[HEAD_AXIS] == 0 else None
+        specs = {
+            "d": PartitionSpec(ROW_AXES, None, over),
+            "h": PartitionSpec(ROW_AXES, over),
+            "r": PartitionSpec(ROW_AXES),
+        }
+
+        def part(words, instances, query, *others):
+            block = 0 if over is None else jax.lax.axis_index(over) * query.shape[-1]
+            first_block = jnp.full(1, block // attention.LANES, jnp.int32)
+            seed = jnp.concatenate([words, _first_row(len(query)), first_block])
+            return tuple(function(self.plan, seed, instances, query, *others))
+
+        return jax.shard_map(
+            part,
+            mesh=self.mesh,
+            in_specs=(PartitionSpec(), *(specs[letter] for letter in arguments)),
+            out_specs=tuple(specs[letter] for letter in results),
+            check_vma=False,
+        )
+
+
+def _first_row(rows: int) -> Int[Array, "1"]:
+    return jnp.full(1, jax.lax.axis_index(ROW_AXES) * rows, jnp.int32)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=0)
+def _attend(call: _Call, words, instances, query, key, value):
+    return _attend_forward(call, words, instances, query, key, value)[0]
+
+
+def _attend_forward(call, words, instances, query, key, value):
+    forward = call.spread(attention.forward, query.shape[-1], "rddd", "dh")
+    out, log_sum = forward(words, instances, query, key, value)
+    return out, (words, instances, query, key, value, out, log_sum)
+
+
+def _attend_backward(call, kept, out_gradient):
+    backward = call.spread(attention.backward, out_gradient.shape[-1], "rddddhd", "ddd")
+    return None, None, *backward(*kept, out_gradient)
+
+
+_attend.defvjp(_attend_forward, _attend_backward)
