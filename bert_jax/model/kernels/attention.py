@@ -8,9 +8,9 @@ Heads narrower than a register's 128 lanes lie side by side in it. A product wit
 has the others' lanes set to 0, which costs the matrix unit nothing: it would pad them.
 """
 
+import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +35,8 @@ MASKED = -1e30  # a score nothing is left of after softmax
 NOTHING = 1e30  # a logarithm of a sum that leaves nothing of any score
 
 
-class Plan(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Plan:
     """What does not change from call to call."""
 
     head_size: int

@@ -4,9 +4,10 @@ A Pallas call is opaque to the partitioner, so it stands inside `shard_map`. Ran
 drawn by the numbers that rows and heads have in the whole batch: any mesh draws the same.
 """
 
+import dataclasses
 import functools
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -65,7 +66,10 @@ def dropout_mask(
     return spread(seed_words(random_key))
 
 
-class _Call(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class _Call:
+    # Not a NamedTuple, which jax would look into.
+
     plan: attention.Plan
     mesh: Mesh
 
@@ -102,7 +106,7 @@ def _first_row(rows: int) -> Int[Array, "1"]:
     return jnp.full(1, jax.lax.axis_index(ROW_AXES) * rows, jnp.int32)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=0)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _attend(call: _Call, words, instances, query, key, value):
     return _attend_forward(call, words, instances, query, key, value)[0]
 
