@@ -6,7 +6,7 @@ from jaxtyping import Array, Float, Int
 
 from bert_jax.config import ModelConfig
 from bert_jax.model.attention import SelfAttention
-from bert_jax.model.layers import Dense, Dropout, activation, layer_norm
+from bert_jax.model.layers import AddNorm, Dense, Dropout, activation
 
 
 class FeedForward(nn.Module):
@@ -37,15 +37,16 @@ class Block(nn.Module):
         deterministic: bool,
     ) -> Float[Array, "B T D"]:
         config = self.config
-        update = SelfAttention(config, self.mesh, name="attention")(
+        mesh = self.mesh
+        update = SelfAttention(config, mesh, name="attention")(
             x, instances, deterministic=deterministic
         )
-        update = Dropout(config.dropout, self.mesh, name="attention_dropout")(
-            update, deterministic=deterministic
+        dropout = Dropout(config.dropout, mesh, name="attention_dropout")
+        x = AddNorm(config, mesh, name="attention_norm")(
+            x, update, dropout, deterministic=deterministic
         )
-        x = layer_norm(config, name="attention_norm")(x + update)
         update = FeedForward(config, name="feed_forward")(x)
-        update = Dropout(config.dropout, self.mesh, name="feed_forward_dropout")(
-            update, deterministic=deterministic
+        dropout = Dropout(config.dropout, mesh, name="feed_forward_dropout")
+        return AddNorm(config, mesh, name="feed_forward_norm")(
+            x, update, dropout, deterministic=deterministic
         )
-        return layer_norm(config, name="feed_forward_norm")(x + update)

@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 from bert_jax.arrays import Tokens
 from bert_jax.config import ModelConfig
-from bert_jax.model.layers import Dropout, layer_norm, weight_init
+from bert_jax.model.layers import Dropout, LayerNorm, weight_init
 
 
 class Embeddings(nn.Module):
@@ -32,6 +32,6 @@ class Embeddings(nn.Module):
         x = jnp.take(token_table, tokens.ids, axis=0)
         x += jnp.take(table("position", config.positions), tokens.positions, axis=0)
         x += jnp.take(table("segment", config.segment_types), tokens.segments, axis=0)
-        x = layer_norm(config, name="norm")(x)
+        x = LayerNorm(config, name="norm")(x)
         x = Dropout(config.dropout, self.mesh, name="dropout")(x, deterministic=deterministic)
         return x, token_table

@@ -6,7 +6,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from bert_jax.config import ModelConfig
-from bert_jax.model.layers import Dense, Dropout, activation, layer_norm
+from bert_jax.model.layers import Dense, Dropout, LayerNorm, activation
 
 
 def gather_tokens(x: Float[Array, "B T D"], positions: Int[Array, "B N"]) -> Float[Array, "B N D"]:
@@ -40,7 +40,7 @@ class MlmHead(nn.Module):
         config = self.config
         width = (config.width,)
         x = activation(config)(Dense(config, width, width, name="dense")(x))
-        x = layer_norm(config, name="norm")(x)
+        x = LayerNorm(config, name="norm")(x)
         bias = self.param("bias", nn.initializers.zeros, (config.vocab_size,), jnp.float32)
         logits = jnp.einsum(
             "BPD,VD->BPV",

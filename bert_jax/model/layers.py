@@ -11,9 +11,10 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float
 
 from bert_jax.config import ModelConfig
+from bert_jax.model.kernels import add_norm as add_norm_kernel
 from bert_jax.model.kernels import dropout as dropout_kernel
 from bert_jax.model.kernels.bits import RESOLUTION, dropped_of
-from bert_jax.model.kernels.sharded import divides_rows, dropout_mask
+from bert_jax.model.kernels.sharded import add_norm_of, divides_rows, dropout_mask
 from bert_jax.model.platform import is_tpu
 
 
@@ -49,16 +50,71 @@ class Dense(nn.Module):
         return (product.astype(jnp.float32) + bias).astype(dtype)
 
 
-def layer_norm(config: ModelConfig, *, name: str):
+class LayerNorm(nn.Module):
     """Mean and variance in float32 whatever comes in; the result in the compute dtype."""
-    norm = nn.LayerNorm(
-        epsilon=config.layer_norm_epsilon,
-        dtype=jnp.float32,
-        param_dtype=jnp.float32,
-        use_fast_variance=False,
-        name=name,
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
+        return _normalise(self.config, x, *_scale_and_bias(self))
+
+
+class AddNorm(nn.Module):
+    """LayerNorm of a sum whose second part is dropped out; on a TPU one kernel."""
+
+    config: ModelConfig
+    mesh: Mesh | None
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "B T D"],
+        update: Float[Array, "B T D"],
+        dropout: "Dropout",
+        *,
+        deterministic: bool,
+    ) -> Float[Array, "B T D"]:
+        config, mesh = self.config, self.mesh
+        scale, bias = _scale_and_bias(self)
+        rows, length, width = x.shape
+        if not (
+            is_tpu(mesh)
+            and divides_rows(mesh, rows)
+            and add_norm_kernel.fits(length=length, width=width)
+        ):
+            return _normalise(config, x + dropout(update, deterministic=deterministic), scale, bias)
+        rate = 0.0 if deterministic else config.dropout
+        return add_norm_of(
+            x,
+            update,
+            scale,
+            bias,
+            epsilon=config.layer_norm_epsilon,
+            rate=rate,
+            random_key=dropout.key() if rate else None,
+            mesh=mesh,
+            interpret=False,
+        )
+
+
+def _scale_and_bias(module: nn.Module) -> tuple[Float[Array, "D"], Float[Array, "D"]]:
+    shape = (module.config.width,)
+    return (
+        module.param("scale", nn.initializers.ones, shape, jnp.float32),
+        module.param("bias", nn.initializers.zeros, shape, jnp.float32),
     )
-    return lambda x: norm(x).astype(config.compute_dtype)
+
+
+def _normalise(
+    config: ModelConfig, x: Float[Array, "... D"], scale: Float[Array, "D"], bias: Float[Array, "D"]
+) -> Float[Array, "... D"]:
+    x = x.astype(jnp.float32)
+    centred = x - x.mean(axis=-1, keepdims=True)
+    variance = (centred * centred).mean(axis=-1, keepdims=True)
+    ahead = (1,) * (x.ndim - 1)
+    factor = jax.lax.rsqrt(variance + config.layer_norm_epsilon) * scale.reshape(*ahead, -1)
+    return (centred * factor + bias.reshape(*ahead, -1)).astype(config.compute_dtype)
 
 
 def activation(config: ModelConfig):

@@ -18,13 +18,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float, Int
 
-from bert_jax.model.kernels.bits import (
-    RESOLUTION,
-    Draw,
-    hardware_words,
-    hashed_words,
-    is_kept,
-)
+from bert_jax.model.kernels.bits import RESOLUTION, draw_of, is_kept
 from bert_jax.model.kernels.work import KernelWork
 
 LANES = 128
@@ -52,11 +46,6 @@ class Plan:
     def kept_scale(self) -> float:
         """What those left are multiplied by."""
         return RESOLUTION / (RESOLUTION - self.dropped)
-
-    @property
-    def draw(self) -> Draw:
-        """The source of random words."""
-        return hashed_words if self.interpret else hardware_words
 
 
 def fits(*, length: int, heads: int, head_size: int) -> bool:
@@ -220,7 +209,8 @@ def _scores(plan, head, query, key, is_visible):
 def _kept(plan, head, seed, shape):
     row, block = seed[2] + pl.program_id(0), seed[3] + pl.program_id(1)
     column = block * plan.heads + head
-    return is_kept(plan.draw, (seed[0], seed[1]), row, column, shape, plan.dropped)
+    draw = draw_of(plan.interpret)
+    return is_kept(draw, (seed[0], seed[1]), row, column, shape, plan.dropped)
 
 
 def _only(plan, head, x):

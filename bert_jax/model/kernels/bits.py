@@ -49,6 +49,11 @@ def is_kept(
     return jnp.concatenate([words, words << 16]) >= threshold
 
 
+def draw_of(interpret: bool) -> Draw:
+    """The source of random words where kernels are compiled, or are interpreted."""
+    return hashed_words if interpret else hardware_words
+
+
 def hardware_words(first: Any, second: Any, shape: tuple[int, int]) -> Int[Array, "rows columns"]:
     """From the generator of a TPU core."""
     pltpu.prng_seed(first, second)

@@ -13,7 +13,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Int
 
-from bert_jax.model.kernels.bits import hardware_words, hashed_words, is_kept
+from bert_jax.model.kernels.bits import draw_of, is_kept
 from bert_jax.model.kernels.work import KernelWork
 
 NAME = "dropout_mask"
@@ -45,6 +45,6 @@ def mask(
 
 
 def _mask(dropped, interpret, seed, out):
-    draw = hashed_words if interpret else hardware_words
+    draw = draw_of(interpret)
     row = seed[2] + pl.program_id(0)
     out[0] = is_kept(draw, (seed[0], seed[1]), row, 0, out.shape[1:], dropped).astype(jnp.int8)

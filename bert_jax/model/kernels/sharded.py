@@ -15,7 +15,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from bert_jax.arrays import HEAD_AXIS, ROW_AXES
-from bert_jax.model.kernels import attention, dropout
+from bert_jax.model.kernels import add_norm, attention, dropout
 from bert_jax.model.kernels.bits import dropped_of, seed_words
 
 
@@ -64,6 +64,71 @@ def dropout_mask(
         check_vma=False,
     )
     return spread(seed_words(random_key))
+
+
+def add_norm_of(
+    x: Float[Array, "B T D"],
+    update: Float[Array, "B T D"],
+    scale: Float[Array, "D"],
+    bias: Float[Array, "D"],
+    *,
+    epsilon: float,
+    rate: float,
+    random_key: Any,
+    mesh: Mesh,
+    interpret: bool,
+) -> Float[Array, "B T D"]:
+    """LayerNorm(x + dropout(update)), in one kernel forward and one backward."""
+    plan = add_norm.Plan(epsilon, dropped_of(rate), interpret)
+    words = jnp.zeros(2, jnp.int32) if random_key is None else seed_words(random_key)
+    return _add_norm((plan, mesh), words, x, update, scale[None], bias[None])
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _add_norm(call, words, x, update, scale, bias):
+    return _add_norm_forward(call, words, x, update, scale, bias)[0]
+
+
+def _add_norm_forward(call, words, x, update, scale, bias):
+    plan, mesh = call
+
+    def part(words, x, update, scale, bias):
+        seed = jnp.concatenate([words, _first_row(len(x))])
+        return tuple(add_norm.forward(plan, seed, x, update, scale, bias))
+
+    rows, whole = PartitionSpec(ROW_AXES), PartitionSpec()
+    spread = jax.shard_map(
+        part,
+        mesh=mesh,
+        in_specs=(whole, rows, rows, whole, whole),
+        out_specs=(rows, rows),
+        check_vma=False,
+    )
+    out, total = spread(words, x, update, scale, bias)
+    return out, (words, total, scale)
+
+
+def _add_norm_backward(call, kept, gradient):
+    plan, mesh = call
+
+    def part(words, total, gradient, scale):
+        seed = jnp.concatenate([words, _first_row(len(total))])
+        return tuple(add_norm.backward(plan, seed, total, gradient, scale))
+
+    rows, whole = PartitionSpec(ROW_AXES), PartitionSpec()
+    spread = jax.shard_map(
+        part,
+        mesh=mesh,
+        in_specs=(whole, rows, rows, whole),
+        out_specs=(rows,) * 4,
+        check_vma=False,
+    )
+    words, total, scale = kept
+    of_x, of_update, of_scale, of_bias = spread(words, total, gradient, scale)
+    return None, of_x, of_update, of_scale.sum(axis=0), of_bias.sum(axis=0)
+
+
+_add_norm.defvjp(_add_norm_forward, _add_norm_backward)
 
 
 @dataclasses.dataclass(frozen=True)
