@@ -44,10 +44,27 @@ class Dense(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, self.features, jnp.float32)
         matrix = kernel.astype(dtype).reshape(math.prod(self.inputs), math.prod(self.features))
         product = x.astype(dtype) @ matrix
-        # In float32, because then its gradient is summed so: more exactly, and on a TPU in a
-        # seventh of the time that a sum in bfloat16 takes.
-        bias = bias.reshape((1,) * (x.ndim - 1) + (-1,))
-        return (product.astype(jnp.float32) + bias).astype(dtype)
+        return _add_bias(product, bias.reshape(-1))
+
+
+@jax.custom_vjp
+def _add_bias(x: Float[Array, "... F"], bias: Float[Array, "F"]) -> Float[Array, "... F"]:
+    ahead = (1,) * (x.ndim - 1)
+    return (x.astype(jnp.float32) + bias.reshape(*ahead, -1)).astype(x.dtype)
+
+
+def _add_bias_backward(_: None, gradient: Float[Array, "... F"]):
+    # The sum over tokens as a product with ones: a TPU's matrix unit sums in float32, and
+    # takes a quarter of the time that XLA's own reduction does.
+    rows = gradient.reshape(-1, gradient.shape[-1])
+    ones = jnp.ones((1, len(rows)), gradient.dtype)
+    of_bias = jnp.matmul(
+        ones, rows, precision=jax.lax.Precision.HIGHEST, preferred_element_type=jnp.float32
+    )
+    return gradient, of_bias[0]
+
+
+_add_bias.defvjp(lambda x, bias: (_add_bias(x, bias), None), _add_bias_backward)
 
 
 class LayerNorm(nn.Module):
@@ -119,7 +136,30 @@ def _normalise(
 
 def activation(config: ModelConfig):
     """GELU: Hugging Face's exact form or the original release's tanh approximation."""
-    return functools.partial(nn.gelu, approximate=config.gelu == "tanh")
+    return functools.partial(nn.gelu, approximate=True) if config.gelu == "tanh" else _gelu
+
+
+@jax.custom_vjp
+def _gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    # By erf, where flax takes erfc: that is as exact in the sum and takes twice the time.
+    wide = x.astype(jnp.float32)
+    return (wide * _normal_below(wide)).astype(x.dtype)
+
+
+def _gelu_backward(x: Float[Array, "..."], gradient: Float[Array, "..."]):
+    wide = x.astype(jnp.float32)
+    density = jnp.exp(-0.5 * wide * wide) * (2 * math.pi) ** -0.5
+    slope = _normal_below(wide) + wide * density
+    return ((gradient.astype(jnp.float32) * slope).astype(x.dtype),)
+
+
+# Only the input is kept: what is made of it is made again.
+_gelu.defvjp(lambda x: (_gelu(x), x), _gelu_backward)
+
+
+def _normal_below(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The share of a normal distribution below x."""
+    return 0.5 * (1 + jax.lax.erf(x * 2**-0.5))
 
 
 class Dropout(nn.Module):
