@@ -16,7 +16,7 @@ from bert_jax.config import ModelConfig
 from bert_jax.errors import InputError
 from bert_jax.model.kernels import attention as kernel
 from bert_jax.model.kernels.sharded import divides_rows, fused_attention
-from bert_jax.model.layers import Dropout
+from bert_jax.model.layers import Dropout, add_bias
 from bert_jax.model.platform import is_tpu, platform
 
 # Splash attention takes rows of a multiple of this many tokens.
@@ -29,6 +29,7 @@ def attend(
     query: Float[Array, "B T D"],
     key: Float[Array, "B T D"],
     value: Float[Array, "B T D"],
+    biases: Float[Array, "3 D"],
     instances: Int[Array, "B T"],
     dropout: Dropout,
     *,
@@ -36,14 +37,16 @@ def attend(
 ) -> Float[Array, "B T D"]:
     """The values of what a token sees, mixed; `dropout` is of the probabilities.
 
-    Raises InputError where config.model.attention names what cannot take these rows.
+    The biases are those of query, key and value, not yet added to them. Raises InputError where config.model.attention names what cannot take these rows.
     """
     way = config.attention
     if way == "auto":
         way = _choice(config, mesh, query.shape, deterministic=deterministic)
-    inputs = (config, mesh, query, key, value, instances)
+    inputs = (config, mesh, query, key, value)
     if way == "fused":
-        return _fused(*inputs, None if deterministic else dropout)
+        return _fused(*inputs, biases, instances, None if deterministic else dropout)
+    products = zip((query, key, value), biases, strict=True)
+    inputs = (config, mesh, *(add_bias(*product) for product in products), instances)
     if way == "splash":
         mixed = _splash(*inputs)
     elif way == "cudnn":
@@ -83,7 +86,7 @@ def _plain(config, mesh, query, key, value, instances, dropout):
     return _heads_together(jnp.einsum("BHqk,BkHK->BqHK", weights, value))
 
 
-def _fused(config, mesh, query, key, value, instances, dropout):
+def _fused(config, mesh, query, key, value, biases, instances, dropout):
     """Our kernels; on a CPU interpreted, which is for tests."""
     rows, length, _ = query.shape
     if platform(mesh) not in ("tpu", "cpu") or not divides_rows(mesh, rows):
@@ -95,6 +98,7 @@ def _fused(config, mesh, query, key, value, instances, dropout):
         query,
         key,
         value,
+        biases,
         instances,
         heads=config.heads,
         rate=rate,

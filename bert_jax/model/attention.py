@@ -11,7 +11,8 @@ from bert_jax.model.layers import Dense, Dropout
 
 
 class SelfAttention(nn.Module):
-    """Query, key and value, mixed by one of the ways in `bert_jax.model.attend`, and a product."""
+    """Query, key and value, mixed by one of the ways in `bert_jax.model.attend`, and a product;
+    its bias apart."""
 
     config: ModelConfig
     mesh: Mesh | None
@@ -23,18 +24,18 @@ class SelfAttention(nn.Module):
         instances: Int[Array, "B T"],
         *,
         deterministic: bool,
-    ) -> Float[Array, "B T D"]:
+    ) -> tuple[Float[Array, "B T D"], Float[Array, "D"]]:
         config = self.config
         width, of_heads = (config.width,), (config.heads, config.width // config.heads)
-        query = Dense(config, width, of_heads, name="query")(x)
-        key = Dense(config, width, of_heads, name="key")(x)
-        value = Dense(config, width, of_heads, name="value")(x)
+        products, biases = zip(
+            *(Dense(config, width, of_heads, name=name)(x) for name in ("query", "key", "value")),
+            strict=True,
+        )
         mixed = attend(
             config,
             self.mesh,
-            query,
-            key,
-            value,
+            *products,
+            jnp.stack(biases),
             instances,
             Dropout(config.attention_dropout, self.mesh, name="dropout"),
             deterministic=deterministic,

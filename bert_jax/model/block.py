@@ -6,19 +6,21 @@ from jaxtyping import Array, Float, Int
 
 from bert_jax.config import ModelConfig
 from bert_jax.model.attention import SelfAttention
-from bert_jax.model.layers import AddNorm, Dense, Dropout, activation
+from bert_jax.model.layers import AddNorm, Dense, Dropout, activation, add_bias
 
 
 class FeedForward(nn.Module):
-    """Dense, GELU, dense."""
+    """Dense, GELU, dense; the last bias apart."""
 
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+    def __call__(
+        self, x: Float[Array, "B T D"]
+    ) -> tuple[Float[Array, "B T D"], Float[Array, "D"]]:
         config = self.config
         width, feed_forward = (config.width,), (config.feed_forward,)
-        hidden = Dense(config, width, feed_forward, name="intermediate")(x)
+        hidden = add_bias(*Dense(config, width, feed_forward, name="intermediate")(x))
         return Dense(config, feed_forward, width, name="output")(activation(config)(hidden))
 
 

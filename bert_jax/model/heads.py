@@ -6,7 +6,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from bert_jax.config import ModelConfig
-from bert_jax.model.layers import Dense, Dropout, LayerNorm, activation
+from bert_jax.model.layers import Dense, Dropout, LayerNorm, activation, add_bias
 
 
 def gather_tokens(x: Float[Array, "B T D"], positions: Int[Array, "B N"]) -> Float[Array, "B N D"]:
@@ -22,7 +22,7 @@ class Pooler(nn.Module):
     @nn.compact
     def __call__(self, cls: Float[Array, "B S D"]) -> Float[Array, "B S D"]:
         width = (self.config.width,)
-        return nn.tanh(Dense(self.config, width, width, name="dense")(cls))
+        return nn.tanh(add_bias(*Dense(self.config, width, width, name="dense")(cls)))
 
 
 class MlmHead(nn.Module):
@@ -39,7 +39,7 @@ class MlmHead(nn.Module):
     ) -> Float[Array, "B P V"]:
         config = self.config
         width = (config.width,)
-        x = activation(config)(Dense(config, width, width, name="dense")(x))
+        x = activation(config)(add_bias(*Dense(config, width, width, name="dense")(x)))
         x = LayerNorm(config, name="norm")(x)
         bias = self.param("bias", nn.initializers.zeros, (config.vocab_size,), jnp.float32)
         logits = jnp.einsum(
@@ -65,4 +65,6 @@ class ClassHead(nn.Module):
     ) -> Float[Array, "B S C"]:
         pooled = Dropout(self.dropout, self.mesh, name="dropout")(pooled, deterministic=deterministic)
         width, classes = (self.config.width,), (self.classes,)
-        return Dense(self.config, width, classes, dtype="float32", name="dense")(pooled)
+        return add_bias(
+            *Dense(self.config, width, classes, dtype="float32", name="dense")(pooled)
+        )

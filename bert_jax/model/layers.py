@@ -24,7 +24,8 @@ def weight_init(config: ModelConfig) -> nn.initializers.Initializer:
 
 
 class Dense(nn.Module):
-    """One matrix product over the last axis, in the compute dtype unless `dtype` says another.
+    """A matrix product over the last axis, in the compute dtype unless `dtype` says another,
+    and the bias to add to it, which not seldom costs less where the sum is used.
 
     The kernel's parameter is `inputs` by `features`, either of which may be several axes. They
     are multiplied as one: heads that stay beside each other need no copy into another layout.
@@ -36,35 +37,26 @@ class Dense(nn.Module):
     dtype: str = ""
 
     @nn.compact
-    def __call__(self, x: Float[Array, "... inputs"]) -> Float[Array, "... features"]:
+    def __call__(
+        self, x: Float[Array, "... inputs"]
+    ) -> tuple[Float[Array, "... features"], Float[Array, "features"]]:
         dtype = jnp.dtype(self.dtype or self.config.compute_dtype)
         kernel = self.param(
             "kernel", weight_init(self.config), (*self.inputs, *self.features), jnp.float32
         )
         bias = self.param("bias", nn.initializers.zeros, self.features, jnp.float32)
         matrix = kernel.astype(dtype).reshape(math.prod(self.inputs), math.prod(self.features))
-        product = x.astype(dtype) @ matrix
-        return _add_bias(product, bias.reshape(-1))
+        return x.astype(dtype) @ matrix, bias.reshape(-1)
 
 
-@jax.custom_vjp
-def _add_bias(x: Float[Array, "... F"], bias: Float[Array, "F"]) -> Float[Array, "... F"]:
-    ahead = (1,) * (x.ndim - 1)
-    return (x.astype(jnp.float32) + bias.reshape(*ahead, -1)).astype(x.dtype)
+def add_bias(product: Float[Array, "... F"], bias: Float[Array, "F"]) -> Float[Array, "... F"]:
+    """The sum, in the dtype of the product.
 
-
-def _add_bias_backward(_: None, gradient: Float[Array, "... F"]):
-    # The sum over tokens as a product with ones: a TPU's matrix unit sums in float32, and
-    # takes a quarter of the time that XLA's own reduction does.
-    rows = gradient.reshape(-1, gradient.shape[-1])
-    ones = jnp.ones((1, len(rows)), gradient.dtype)
-    of_bias = jnp.matmul(
-        ones, rows, precision=jax.lax.Precision.HIGHEST, preferred_element_type=jnp.float32
-    )
-    return gradient, of_bias[0]
-
-
-_add_bias.defvjp(lambda x, bias: (_add_bias(x, bias), None), _add_bias_backward)
+    It is taken in float32, because then the bias's gradient is: more exactly, and on a TPU in
+    a seventh of the time that a sum in bfloat16 takes.
+    """
+    ahead = (1,) * (product.ndim - 1)
+    return (product.astype(jnp.float32) + bias.reshape(*ahead, -1)).astype(product.dtype)
 
 
 class LayerNorm(nn.Module):
@@ -87,7 +79,7 @@ class AddNorm(nn.Module):
     def __call__(
         self,
         x: Float[Array, "B T D"],
-        update: Float[Array, "B T D"],
+        update: tuple[Float[Array, "B T D"], Float[Array, "D"]],
         dropout: "Dropout",
         *,
         deterministic: bool,
@@ -100,11 +92,12 @@ class AddNorm(nn.Module):
             and divides_rows(mesh, rows)
             and add_norm_kernel.fits(length=length, width=width)
         ):
-            return _normalise(config, x + dropout(update, deterministic=deterministic), scale, bias)
+            total = x + dropout(add_bias(*update), deterministic=deterministic)
+            return _normalise(config, total, scale, bias)
         rate = 0.0 if deterministic else config.dropout
         return add_norm_of(
             x,
-            update,
+            *update,
             scale,
             bias,
             epsilon=config.layer_norm_epsilon,

@@ -46,10 +46,11 @@ def forward(
     seed: Int[Array, "3"],
     x: Float[Array, "B T D"],
     update: Float[Array, "B T D"],
+    update_bias: Float[Array, "1 D"],
     scale: Float[Array, "1 D"],
     bias: Float[Array, "1 D"],
 ) -> tuple[Float[Array, "B T D"], Float[Array, "B T D"]]:
-    """LayerNorm(x + dropout(update)), and the sum it is of.
+    """LayerNorm(x + dropout(update + update_bias)), and the sum it is of.
 
     `seed` is two random words, then the number of the first row in the whole batch.
     """
@@ -58,13 +59,13 @@ def forward(
     return pl.pallas_call(
         functools.partial(_forward, plan),
         grid=_grid(x.shape),
-        in_specs=[_SEED, block, block, vector, vector],
+        in_specs=[_SEED, block, block, vector, vector, vector],
         out_specs=[block, block],
         out_shape=[jax.ShapeDtypeStruct(x.shape, x.dtype)] * 2,
         name=FORWARD,
         interpret=plan.interpret,
         compiler_params=_PARAMS,
-    )(seed, x, update, scale, bias)
+    )(seed, x, update, update_bias, scale, bias)
 
 
 def backward(
@@ -74,9 +75,13 @@ def backward(
     gradient: Float[Array, "B T D"],
     scale: Float[Array, "1 D"],
 ) -> tuple[
-    Float[Array, "B T D"], Float[Array, "B T D"], Float[Array, "B 1 D"], Float[Array, "B 1 D"]
+    Float[Array, "B T D"],
+    Float[Array, "B T D"],
+    Float[Array, "B 1 D"],
+    Float[Array, "B 1 D"],
+    Float[Array, "B 1 D"],
 ]:
-    """The gradients of x, of the update, and of scale and bias, the last two row by row."""
+    """The gradients of x and update, and row by row of the update's bias, scale and bias."""
     block, of_row = _blocks(total.shape)
     rows, _, width = total.shape
     of_rows = jax.ShapeDtypeStruct((rows, 1, width), jnp.float32)
@@ -84,8 +89,8 @@ def backward(
         functools.partial(_backward, plan),
         grid=_grid(total.shape),
         in_specs=[_SEED, block, block, pl.BlockSpec(scale.shape, lambda row, part: (0, 0))],
-        out_specs=[block, block, of_row, of_row],
-        out_shape=[jax.ShapeDtypeStruct(total.shape, total.dtype)] * 2 + [of_rows] * 2,
+        out_specs=[block, block, of_row, of_row, of_row],
+        out_shape=[jax.ShapeDtypeStruct(total.shape, total.dtype)] * 2 + [of_rows] * 3,
         name=BACKWARD,
         interpret=plan.interpret,
         compiler_params=_PARAMS,
@@ -114,8 +119,8 @@ def _blocks(shape: tuple[int, int, int]) -> tuple[pl.BlockSpec, pl.BlockSpec]:
     )
 
 
-def _forward(plan, seed, x, update, scale, bias, out, total):
-    update = update[0].astype(jnp.float32)
+def _forward(plan, seed, x, update, update_bias, scale, bias, out, total):
+    update = update[0].astype(jnp.float32) + update_bias[...]
     if plan.dropped:
         update = jnp.where(_kept(plan, seed, update.shape), update * plan.kept_scale, 0)
     # Rounded before anything is made of it, as the backward pass finds it.
@@ -125,13 +130,25 @@ def _forward(plan, seed, x, update, scale, bias, out, total):
     out[0] = (centred * deviation * scale[...] + bias[...]).astype(out.dtype)
 
 
-def _backward(plan, seed, total, gradient, scale, x_gradient, update_gradient, of_scale, of_bias):
+def _backward(
+    plan,
+    seed,
+    total,
+    gradient,
+    scale,
+    x_gradient,
+    update_gradient,
+    of_update_bias,
+    of_scale,
+    of_bias,
+):
     centred, deviation = _normalised(plan, total[0])
     normal = centred * deviation
     gradient = gradient[0].astype(jnp.float32)
 
     @pl.when(pl.program_id(1) == 0)
     def _():
+        of_update_bias[...] = jnp.zeros_like(of_update_bias)
         of_scale[...] = jnp.zeros_like(of_scale)
         of_bias[...] = jnp.zeros_like(of_bias)
 
@@ -145,6 +162,7 @@ def _backward(plan, seed, total, gradient, scale, x_gradient, update_gradient, o
     if plan.dropped:
         slope = jnp.where(_kept(plan, seed, slope.shape), slope * plan.kept_scale, 0)
     update_gradient[0] = slope.astype(update_gradient.dtype)
+    of_update_bias[0] += jnp.sum(slope, axis=0, keepdims=True)
 
 
 def _normalised(plan, total):

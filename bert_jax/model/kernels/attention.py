@@ -65,18 +65,19 @@ def forward(
     query: Float[Array, "B T D"],
     key: Float[Array, "B T D"],
     value: Float[Array, "B T D"],
+    biases: Float[Array, "3 D"],
 ) -> tuple[Float[Array, "B T D"], Float[Array, "B blocks heads T"]]:
     """The mixed values, and the logarithm of the sum of each query's exponentials.
 
     `seed` is two random words, then the numbers of the first row and the first block of heads
-    in the whole batch.
+    in the whole batch. The biases are added to query, key and value before anything else.
     """
     rows, length, width = query.shape
-    whole, tokens, statistics = _blocks(plan, length)
+    whole, tokens, statistics, of_block, _ = _blocks(plan, length)
     return pl.pallas_call(
         functools.partial(_forward, plan),
         grid=(rows, width // LANES),
-        in_specs=[_SEED, tokens, whole, whole, whole],
+        in_specs=[_SEED, tokens, whole, whole, whole, of_block],
         out_specs=[whole, statistics],
         out_shape=[
             jax.ShapeDtypeStruct(query.shape, query.dtype),
@@ -84,7 +85,7 @@ def forward(
         ],
         name=FORWARD,
         **_options(plan),
-    )(seed, instances, query, key, value)
+    )(seed, instances, query, key, value, biases)
 
 
 def backward(
@@ -94,33 +95,42 @@ def backward(
     query: Float[Array, "B T D"],
     key: Float[Array, "B T D"],
     value: Float[Array, "B T D"],
+    biases: Float[Array, "3 D"],
     out: Float[Array, "B T D"],
     log_sum: Float[Array, "B blocks heads T"],
     out_gradient: Float[Array, "B T D"],
-) -> tuple[Float[Array, "B T D"], Float[Array, "B T D"], Float[Array, "B T D"]]:
-    """The gradients of query, key and value."""
+) -> tuple[
+    Float[Array, "B T D"], Float[Array, "B T D"], Float[Array, "B T D"], Float[Array, "B 3 D"]
+]:
+    """The gradients of query, key and value, and of the biases row by row."""
     rows, length, width = query.shape
-    whole, tokens, statistics = _blocks(plan, length)
+    whole, tokens, statistics, of_block, of_row = _blocks(plan, length)
     return pl.pallas_call(
         functools.partial(_backward, plan),
         grid=(rows, width // LANES),
-        in_specs=[_SEED, tokens, whole, whole, whole, whole, statistics, whole],
-        out_specs=[whole] * 3,
-        out_shape=[jax.ShapeDtypeStruct(query.shape, query.dtype)] * 3,
+        in_specs=[_SEED, tokens, *[whole] * 3, of_block, whole, statistics, whole],
+        out_specs=[*[whole] * 3, of_row],
+        out_shape=[
+            *[jax.ShapeDtypeStruct(query.shape, query.dtype)] * 3,
+            jax.ShapeDtypeStruct((rows, 3, width), jnp.float32),
+        ],
         name=BACKWARD,
         **_options(plan),
-    )(seed, instances, query, key, value, out, log_sum, out_gradient)
+    )(seed, instances, query, key, value, biases, out, log_sum, out_gradient)
 
 
 _SEED = pl.BlockSpec(memory_space=pltpu.SMEM)
 
 
-def _blocks(plan: Plan, length: int) -> tuple[pl.BlockSpec, pl.BlockSpec, pl.BlockSpec]:
-    """A row's block of heads, its instances, and the statistics of those heads."""
+def _blocks(plan: Plan, length: int) -> tuple[pl.BlockSpec, ...]:
+    """A row's block of heads, its instances, the statistics of those heads, their biases, and
+    the biases' gradients of a row."""
     return (
         pl.BlockSpec((1, length, LANES), lambda row, block: (row, 0, block)),
         pl.BlockSpec((1, 1, length), lambda row, block: (row, 0, 0)),
         pl.BlockSpec((1, 1, plan.heads, length), lambda row, block: (row, block, 0, 0)),
+        pl.BlockSpec((3, LANES), lambda row, block: (0, block)),
+        pl.BlockSpec((1, 3, LANES), lambda row, block: (row, 0, block)),
     )
 
 
@@ -131,8 +141,9 @@ def _options(plan: Plan) -> dict:
     )
 
 
-def _forward(plan, seed, instances, query, key, value, out, log_sum):
-    query, key, value, instances = query[0], key[0], value[0], instances[0]
+def _forward(plan, seed, instances, query, key, value, biases, out, log_sum):
+    query, key, value = _with_biases(biases, query, key, value)
+    instances = instances[0]
     is_visible = _is_visible(instances)
     value = _transposed(value)
     mixed = []
@@ -158,15 +169,17 @@ def _backward(
     query,
     key,
     value,
+    biases,
     out,
     log_sum,
     out_gradient,
     query_gradient,
     key_gradient,
     value_gradient,
+    biases_gradient,
 ):
-    query, key, value, instances = query[0], key[0], value[0], instances[0]
-    out_gradient = out_gradient[0]
+    query, key, value = _with_biases(biases, query, key, value)
+    instances, out_gradient = instances[0], out_gradient[0]
     is_visible = _is_visible(instances)
     transposed_key = _transposed(key)
     # Row by head: what each query's gradient of the scores sums to before it is taken off.
@@ -188,10 +201,22 @@ def _backward(
         query_gradients.append(_dot(transposed_key[lanes], slopes, (1, 0)))
         key_gradients.append(_dot(slopes, query, (1, 0)))
         value_gradients.append(_dot(kept_weights.astype(query.dtype), out_gradient, (1, 0)))
-    dtype = query_gradient.dtype
-    query_gradient[0] = (jnp.concatenate(query_gradients).T * scale).astype(dtype)
-    key_gradient[0] = (_joined(plan, key_gradients) * scale).astype(dtype)
-    value_gradient[0] = (_joined(plan, value_gradients) * plan.kept_scale).astype(dtype)
+    gradients = (
+        (query_gradient, jnp.concatenate(query_gradients).T * scale),
+        (key_gradient, _joined(plan, key_gradients) * scale),
+        (value_gradient, _joined(plan, value_gradients) * plan.kept_scale),
+    )
+    for number, (place, gradient) in enumerate(gradients):
+        place[0] = gradient.astype(place.dtype)
+        biases_gradient[0, number] = jnp.sum(gradient, axis=0)
+
+
+def _with_biases(biases, *products):
+    """Each with its bias, added in float32."""
+    return [
+        (product[0].astype(jnp.float32) + biases[number][None]).astype(product.dtype)
+        for number, product in enumerate(products)
+    ]
 
 
 def _is_visible(instances):

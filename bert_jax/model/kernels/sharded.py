@@ -28,6 +28,7 @@ def fused_attention(
     query: Float[Array, "B T D"],
     key: Float[Array, "B T D"],
     value: Float[Array, "B T D"],
+    biases: Float[Array, "3 D"],
     instances: Int[Array, "B T"],
     *,
     heads: int,
@@ -38,12 +39,13 @@ def fused_attention(
 ) -> Float[Array, "B T D"]:
     """Attention within instances, in one kernel forward and one backward.
 
-    `random_key` may be None where `rate` is 0. `interpret` computes the same without a
+    The biases are added to query, key and value here, because then their gradients, which are
+    sums over tokens, cost nothing beside the rest of the backward kernel. `random_key` may be None where `rate` is 0. `interpret` computes the same without a
     TPU, slowly, and with other random bits.
     """
     plan = attention.Plan(query.shape[-1] // heads, dropped_of(rate), interpret)
     words = jnp.zeros(2, jnp.int32) if random_key is None else seed_words(random_key)
-    return _attend(_Call(plan, mesh), words, instances[:, None], query, key, value)
+    return _attend(_Call(plan, mesh), words, instances[:, None], query, key, value, biases)
 
 
 def dropout_mask(
@@ -69,6 +71,7 @@ def dropout_mask(
 def add_norm_of(
     x: Float[Array, "B T D"],
     update: Float[Array, "B T D"],
+    update_bias: Float[Array, "D"],
     scale: Float[Array, "D"],
     bias: Float[Array, "D"],
     *,
@@ -78,33 +81,34 @@ def add_norm_of(
     mesh: Mesh,
     interpret: bool,
 ) -> Float[Array, "B T D"]:
-    """LayerNorm(x + dropout(update)), in one kernel forward and one backward."""
+    """LayerNorm(x + dropout(update + update_bias)), in one kernel forward and one backward."""
     plan = add_norm.Plan(epsilon, dropped_of(rate), interpret)
     words = jnp.zeros(2, jnp.int32) if random_key is None else seed_words(random_key)
-    return _add_norm((plan, mesh), words, x, update, scale[None], bias[None])
+    vectors = (vector[None] for vector in (update_bias, scale, bias))
+    return _add_norm((plan, mesh), words, x, update, *vectors)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _add_norm(call, words, x, update, scale, bias):
-    return _add_norm_forward(call, words, x, update, scale, bias)[0]
+def _add_norm(call, words, x, update, update_bias, scale, bias):
+    return _add_norm_forward(call, words, x, update, update_bias, scale, bias)[0]
 
 
-def _add_norm_forward(call, words, x, update, scale, bias):
+def _add_norm_forward(call, words, x, update, update_bias, scale, bias):
     plan, mesh = call
 
-    def part(words, x, update, scale, bias):
+    def part(words, x, *others):
         seed = jnp.concatenate([words, _first_row(len(x))])
-        return tuple(add_norm.forward(plan, seed, x, update, scale, bias))
+        return tuple(add_norm.forward(plan, seed, x, *others))
 
     rows, whole = PartitionSpec(ROW_AXES), PartitionSpec()
     spread = jax.shard_map(
         part,
         mesh=mesh,
-        in_specs=(whole, rows, rows, whole, whole),
+        in_specs=(whole, rows, rows, whole, whole, whole),
         out_specs=(rows, rows),
         check_vma=False,
     )
-    out, total = spread(words, x, update, scale, bias)
+    out, total = spread(words, x, update, update_bias, scale, bias)
     return out, (words, total, scale)
 
 
@@ -120,12 +124,12 @@ def _add_norm_backward(call, kept, gradient):
         part,
         mesh=mesh,
         in_specs=(whole, rows, rows, whole),
-        out_specs=(rows,) * 4,
+        out_specs=(rows,) * 5,
         check_vma=False,
     )
     words, total, scale = kept
-    of_x, of_update, of_scale, of_bias = spread(words, total, gradient, scale)
-    return None, of_x, of_update, of_scale.sum(axis=0), of_bias.sum(axis=0)
+    of_x, of_update, *of_vectors = spread(words, total, gradient, scale)
+    return None, of_x, of_update, *(vector.sum(axis=0) for vector in of_vectors)
 
 
 _add_norm.defvjp(_add_norm_forward, _add_norm_backward)
@@ -141,14 +145,15 @@ class _Call:
     def spread(self, function, width: int, arguments: str, results: str):
         """`function` on each device's part of what its letters stand for.
 
-        "d": heads lie along the last of three dimensions, "h": along the second, "r": there
-        are rows only. Heads that do not divide over their axis are computed by all of it.
+        "d": heads lie along the last of three dimensions, "h": along the second, "b": along
+        the last of two without rows, "r": there are rows only. Heads that do not divide over their axis are computed by all of it.
         """
         blocks = width // attention.LANES
         over = HEAD_AXIS if blocks % self.mesh.shape[HEAD_AXIS] == 0 else None
         specs = {
             "d": PartitionSpec(ROW_AXES, None, over),
             "h": PartitionSpec(ROW_AXES, over),
+            "b": PartitionSpec(None, over),
             "r": PartitionSpec(ROW_AXES),
         }
 
@@ -172,19 +177,21 @@ def _first_row(rows: int) -> Int[Array, "1"]:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _attend(call: _Call, words, instances, query, key, value):
-    return _attend_forward(call, words, instances, query, key, value)[0]
+def _attend(call: _Call, words, instances, *inputs):
+    return _attend_forward(call, words, instances, *inputs)[0]
 
 
-def _attend_forward(call, words, instances, query, key, value):
-    forward = call.spread(attention.forward, query.shape[-1], "rddd", "dh")
-    out, log_sum = forward(words, instances, query, key, value)
-    return out, (words, instances, query, key, value, out, log_sum)
+def _attend_forward(call, words, instances, query, *others):
+    inputs = (words, instances, query, *others)
+    forward = call.spread(attention.forward, query.shape[-1], "rdddb", "dh")
+    out, log_sum = forward(*inputs)
+    return out, (*inputs, out, log_sum)
 
 
 def _attend_backward(call, kept, out_gradient):
-    backward = call.spread(attention.backward, out_gradient.shape[-1], "rddddhd", "ddd")
-    return None, None, *backward(*kept, out_gradient)
+    backward = call.spread(attention.backward, out_gradient.shape[-1], "rdddbdhd", "dddd")
+    *gradients, of_biases = backward(*kept, out_gradient)
+    return None, None, *gradients, of_biases.sum(axis=0)
 
 
 _attend.defvjp(_attend_forward, _attend_backward)
