@@ -40,15 +40,15 @@ class Block(nn.Module):
     ) -> Float[Array, "B T D"]:
         config = self.config
         mesh = self.mesh
+
+        def dropout(name: str) -> Dropout | None:
+            return None if deterministic else Dropout(config.dropout, mesh, name=name)
+
         update = SelfAttention(config, mesh, name="attention")(
             x, instances, deterministic=deterministic
         )
-        dropout = Dropout(config.dropout, mesh, name="attention_dropout")
-        x = AddNorm(config, mesh, name="attention_norm")(
-            x, update, dropout, deterministic=deterministic
-        )
+        x = AddNorm(config, mesh, name="attention_norm")(x, update, dropout("attention_dropout"))
         update = FeedForward(config, name="feed_forward")(x)
-        dropout = Dropout(config.dropout, mesh, name="feed_forward_dropout")
         return AddNorm(config, mesh, name="feed_forward_norm")(
-            x, update, dropout, deterministic=deterministic
+            x, update, dropout("feed_forward_dropout")
         )

@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 from bert_jax.arrays import Tokens
 from bert_jax.config import ModelConfig
-from bert_jax.model.layers import Dropout, LayerNorm, weight_init
+from bert_jax.model.layers import AddNorm, Dropout, weight_init
 
 
 class Embeddings(nn.Module):
@@ -30,8 +30,9 @@ class Embeddings(nn.Module):
 
         token_table = table("token", config.vocab_size)
         x = jnp.take(token_table, tokens.ids, axis=0)
-        x += jnp.take(table("position", config.positions), tokens.positions, axis=0)
-        x += jnp.take(table("segment", config.segment_types), tokens.segments, axis=0)
-        x = LayerNorm(config, name="norm")(x)
+        place = jnp.take(table("position", config.positions), tokens.positions, axis=0)
+        place += jnp.take(table("segment", config.segment_types), tokens.segments, axis=0)
+        x, place = (part.astype(config.compute_dtype) for part in (x, place))
+        x = AddNorm(config, self.mesh, name="norm")(x, (place, jnp.zeros(config.width)), None)
         x = Dropout(config.dropout, self.mesh, name="dropout")(x, deterministic=deterministic)
         return x, token_table

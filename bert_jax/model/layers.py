@@ -80,10 +80,9 @@ class AddNorm(nn.Module):
         self,
         x: Float[Array, "B T D"],
         update: tuple[Float[Array, "B T D"], Float[Array, "D"]],
-        dropout: "Dropout",
-        *,
-        deterministic: bool,
+        dropout: "Dropout | None",
     ) -> Float[Array, "B T D"]:
+        """`update` comes with the bias to add to it; `dropout` None leaves it whole."""
         config, mesh = self.config, self.mesh
         scale, bias = _scale_and_bias(self)
         rows, length, width = x.shape
@@ -92,9 +91,10 @@ class AddNorm(nn.Module):
             and divides_rows(mesh, rows)
             and add_norm_kernel.fits(length=length, width=width)
         ):
-            total = x + dropout(add_bias(*update), deterministic=deterministic)
+            total = add_bias(*update)
+            total = x + (dropout(total, deterministic=False) if dropout else total)
             return _normalise(config, total, scale, bias)
-        rate = 0.0 if deterministic else config.dropout
+        rate = dropout.rate if dropout else 0.0
         return add_norm_of(
             x,
             *update,
