@@ -160,6 +160,10 @@ class ModelConfig:
         at_least(self, "vocab_size", 0)
         share(self, "dropout")
         share(self, "attention_dropout")
+        if max(self.dropout, self.attention_dropout) == 1:
+            raise InputError(
+                "config.model.dropout and config.model.attention_dropout must be less than 1."
+            )
         if self.width % self.heads:
             raise InputError(
                 f"config.model.width={self.width} is not a multiple of"

@@ -25,7 +25,9 @@ class PretrainModel(nn.Module):
         *,
         deterministic: bool,
     ) -> tuple[Float[Array, "B P V"], Float[Array, "B S 2"]]:
-        x, token_table = Encoder(self.config, self.mesh, name="encoder")(tokens, deterministic=deterministic)
+        x, token_table = Encoder(self.config, self.mesh, name="encoder")(
+            tokens, deterministic=deterministic
+        )
         pooled = Pooler(self.config, name="pooler")(gather_tokens(x, cls_positions))
         mlm_logits = MlmHead(self.config, name="mlm")(gather_tokens(x, mask_positions), token_table)
         next_logits = ClassHead(self.config, classes=2, dropout=0.0, mesh=self.mesh, name="next")(

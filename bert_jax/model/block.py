@@ -15,9 +15,7 @@ class FeedForward(nn.Module):
     config: ModelConfig
 
     @nn.compact
-    def __call__(
-        self, x: Float[Array, "B T D"]
-    ) -> tuple[Float[Array, "B T D"], Float[Array, "D"]]:
+    def __call__(self, x: Float[Array, "B T D"]) -> tuple[Float[Array, "B T D"], Float[Array, "D"]]:
         config = self.config
         width, feed_forward = (config.width,), (config.feed_forward,)
         hidden = add_bias(*Dense(config, width, feed_forward, name="intermediate")(x))

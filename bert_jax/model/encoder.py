@@ -29,7 +29,9 @@ class Encoder(nn.Module):
         self, tokens: Tokens, *, deterministic: bool
     ) -> tuple[Float[Array, "B T D"], Float[Array, "V D"]]:
         config = self.config
-        x, token_table = Embeddings(config, self.mesh, name="embeddings")(tokens, deterministic=deterministic)
+        x, token_table = Embeddings(config, self.mesh, name="embeddings")(
+            tokens, deterministic=deterministic
+        )
         instances = tokens.instances
         names = [f"layer_{layer}" for layer in range(config.layers)]
         if self.is_initializing():

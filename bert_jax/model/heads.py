@@ -63,8 +63,8 @@ class ClassHead(nn.Module):
     def __call__(
         self, pooled: Float[Array, "B S D"], *, deterministic: bool
     ) -> Float[Array, "B S C"]:
-        pooled = Dropout(self.dropout, self.mesh, name="dropout")(pooled, deterministic=deterministic)
-        width, classes = (self.config.width,), (self.classes,)
-        return add_bias(
-            *Dense(self.config, width, classes, dtype="float32", name="dense")(pooled)
+        pooled = Dropout(self.dropout, self.mesh, name="dropout")(
+            pooled, deterministic=deterministic
         )
+        width, classes = (self.config.width,), (self.classes,)
+        return add_bias(*Dense(self.config, width, classes, dtype="float32", name="dense")(pooled))

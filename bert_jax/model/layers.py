@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from bert_jax.config import ModelConfig
 from bert_jax.model.kernels import add_norm as add_norm_kernel
 from bert_jax.model.kernels import dropout as dropout_kernel
 from bert_jax.model.kernels.bits import RESOLUTION, dropped_of
-from bert_jax.model.kernels.sharded import add_norm_of, divides_rows, dropout_mask
+from bert_jax.model.kernels.sharded import add_norm_of, divides_rows, drop
 from bert_jax.model.platform import is_tpu
 
 
@@ -173,17 +173,14 @@ class Dropout(nn.Module):
             return x
         if dropped == RESOLUTION:
             return jnp.zeros_like(x)
+        key, mesh = self.key(), self.mesh
+        if is_tpu(mesh) and x.ndim == 3 and divides_rows(mesh, x.shape[0]):
+            if dropout_kernel.fits(length=x.shape[1], width=x.shape[2]):
+                return drop(x, rate=self.rate, random_key=key, mesh=mesh, interpret=False)
+        is_kept = jax.random.bits(key, x.shape, jnp.uint16) >= dropped
         scale = RESOLUTION / (RESOLUTION - dropped)
-        is_kept = self._is_kept(self.key(), x.shape, dropped)
         return jnp.where(is_kept, x * jnp.asarray(scale, x.dtype), 0)
 
     def key(self) -> Any:
         """The key that a call would draw with, for a kernel that does."""
         return self.make_rng("dropout")
-
-    def _is_kept(self, key: Any, shape: tuple[int, ...], dropped: int) -> Bool[Array, "..."]:
-        mesh = self.mesh
-        if is_tpu(mesh) and len(shape) == 3 and divides_rows(mesh, shape[0]):
-            if dropout_kernel.fits(length=shape[1], width=shape[2]):
-                return dropout_mask(key, shape, rate=self.rate, mesh=mesh, interpret=False) > 0
-        return jax.random.bits(key, shape, jnp.uint16) >= dropped

@@ -4,7 +4,7 @@ from jax.sharding import Mesh
 
 
 def platform(mesh: Mesh | None) -> str:
-    """"tpu", "gpu" or "cpu"; without a mesh "", which nothing is special for."""
+    """ "tpu", "gpu" or "cpu"; without a mesh "", which nothing is special for."""
     return mesh.devices.flat[0].platform if mesh else ""
 
 

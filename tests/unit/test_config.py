@@ -42,7 +42,7 @@ MASKING = dict(
 MODEL = dict(
     vocab_size=0, positions=128, segment_types=2, width=8, layers=1, heads=2, feed_forward=16,
     gelu="erf", layer_norm_epsilon=1e-12, init_stddev=0.02, dropout=0.1, attention_dropout=0.1,
-    compute_dtype="float32", remat="none", scan_layers=False,
+    attention="auto", compute_dtype="float32", remat="none", scan_layers=False,
 )  # fmt: skip
 OPTIMIZER = dict(
     name="adam", learning_rate=1e-3, schedule="linear", warmup_fraction=0.1, decay_fraction=0.1,
@@ -220,7 +220,11 @@ CHOICES = [
     (TokenizerConfig, "tokenizer.", {"kind": "wordpeice"}),
     (InstancesConfig, "instances.", {"objective": "nsp", "words": "jeiba"}),
     (MaskingConfig, "masking.", {"unit": "words"}),
-    (ModelConfig, "model.", {"gelu": "relu", "compute_dtype": "float16", "remat": "half"}),
+    (
+        ModelConfig,
+        "model.",
+        {"gelu": "relu", "compute_dtype": "float16", "remat": "half", "attention": "flash"},
+    ),
     (OptimizerConfig, "optimizer.", {"schedule": "linaer", "name": "lamp"}),
     (PretrainConfig, "", {"task": "pretrian", "prng": "philox"}),
     (FinetuneConfig, "", {"task": "tag", "prng": "philox", "metric": "f1"}),

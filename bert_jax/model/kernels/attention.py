@@ -60,7 +60,7 @@ def fits(*, length: int, heads: int, head_size: int) -> bool:
 
 def forward(
     plan: Plan,
-    seed: Int[Array, "4"],
+    seed: Int[Array, "heads 4"],
     instances: Int[Array, "B 1 T"],
     query: Float[Array, "B T D"],
     key: Float[Array, "B T D"],
@@ -69,8 +69,8 @@ def forward(
 ) -> tuple[Float[Array, "B T D"], Float[Array, "B blocks heads T"]]:
     """The mixed values, and the logarithm of the sum of each query's exponentials.
 
-    `seed` is two random words, then the numbers of the first row and the first block of heads
-    in the whole batch. The biases are added to query, key and value before anything else.
+    `seed` holds for each head of a block two random words, then the numbers of the first row
+    and the first block of heads in the whole batch. The biases are added to query, key and value before anything else.
     """
     rows, length, width = query.shape
     whole, tokens, statistics, of_block, _ = _blocks(plan, length)
@@ -90,7 +90,7 @@ def forward(
 
 def backward(
     plan: Plan,
-    seed: Int[Array, "4"],
+    seed: Int[Array, "heads 4"],
     instances: Int[Array, "B 1 T"],
     query: Float[Array, "B T D"],
     key: Float[Array, "B T D"],
@@ -117,6 +117,43 @@ def backward(
         name=BACKWARD,
         **_options(plan),
     )(seed, instances, query, key, value, biases, out, log_sum, out_gradient)
+
+
+def forward_work(shapes: Sequence[tuple[int, ...]]) -> KernelWork:
+    """In bfloat16, with dropout.
+
+    Of each score: mask 2, largest 1, difference 1, the exponential's factor 1, sum 1, dropout
+    2.5, conversion 1, sums of partial products 1. Of each lane of a token: biases 9, the
+    mask's column 1, value turned 3, result 3, the head's number 1; for each head its key 4.
+    """
+    (heads, _), _, (rows, length, width), *_ = shapes
+    scores, lanes, blocks = length * length, length * LANES, rows * width // LANES
+    return KernelWork(
+        matmul_flops=blocks * heads * 2 * 2 * scores * LANES,
+        exponentials=blocks * heads * scores,
+        random_words=blocks * heads * scores / 2,
+        elementwise=blocks * (heads * 10.5 * scores + (17 + 4 * heads) * lanes),
+        bytes=blocks * (4 * 2 * lanes + heads * 4 * length),
+    )
+
+
+def backward_work(shapes: Sequence[tuple[int, ...]]) -> KernelWork:
+    """In bfloat16, with dropout.
+
+    Of each score: mask 2, difference 1, the exponential's factor 1, dropout 3.5, slopes 2,
+    conversions 2, sums of partial products 3. Of each lane of a token: biases 9, the mask's
+    column 1, key turned 3, products 5, results 10; for each head its key, its value and the
+    joining of its results 7.
+    """
+    (heads, _), _, (rows, length, width), *_ = shapes
+    scores, lanes, blocks = length * length, length * LANES, rows * width // LANES
+    return KernelWork(
+        matmul_flops=blocks * heads * 5 * 2 * scores * LANES,
+        exponentials=blocks * heads * scores,
+        random_words=blocks * heads * scores / 2,
+        elementwise=blocks * (heads * 14.5 * scores + (28 + 7 * heads) * lanes),
+        bytes=blocks * (8 * 2 * lanes + heads * 4 * length),
+    )
 
 
 _SEED = pl.BlockSpec(memory_space=pltpu.SMEM)
@@ -232,10 +269,9 @@ def _scores(plan, head, query, key, is_visible):
 
 
 def _kept(plan, head, seed, shape):
-    row, block = seed[2] + pl.program_id(0), seed[3] + pl.program_id(1)
-    column = block * plan.heads + head
-    draw = draw_of(plan.interpret)
-    return is_kept(draw, (seed[0], seed[1]), row, column, shape, plan.dropped)
+    row, block = seed[head, 2] + pl.program_id(0), seed[head, 3] + pl.program_id(1)
+    words = seed[head, 0], seed[head, 1]
+    return is_kept(draw_of(plan.interpret), words, row, block, shape, plan.dropped)
 
 
 def _only(plan, head, x):

@@ -19,9 +19,9 @@ RESOLUTION = 2**16
 GOLDEN, ROOT = 0x9E3779B9 - 2**32, 0x6A09E667
 
 
-def seed_words(key: jax.Array) -> Int[Array, "2"]:
-    """What the kernels take for a key of any generator."""
-    return jax.lax.bitcast_convert_type(jax.random.bits(key, (2,), jnp.uint32), jnp.int32)
+def seed_words(key: jax.Array, count: int) -> Int[Array, "count 2"]:
+    """What the kernels take for a key of any generator: so many pairs of words."""
+    return jax.lax.bitcast_convert_type(jax.random.bits(key, (count, 2), jnp.uint32), jnp.int32)
 
 
 def dropped_of(rate: float) -> int:

@@ -44,28 +44,38 @@ def fused_attention(
     TPU, slowly, and with other random bits.
     """
     plan = attention.Plan(query.shape[-1] // heads, dropped_of(rate), interpret)
-    words = jnp.zeros(2, jnp.int32) if random_key is None else seed_words(random_key)
+    words = jnp.zeros((plan.heads, 2), jnp.int32)
+    if random_key is not None:
+        words = seed_words(random_key, plan.heads)
     return _attend(_Call(plan, mesh), words, instances[:, None], query, key, value, biases)
 
 
-def dropout_mask(
-    random_key: Any, shape: tuple[int, int, int], *, rate: float, mesh: Mesh, interpret: bool
-) -> Int[Array, "B T D"]:
-    """1 where an element stays, 0 where it is dropped; rows lie as the batch's do."""
-    rows = shape[0] // math.prod(mesh.shape[axis] for axis in ROW_AXES)
+def drop(
+    x: Float[Array, "B T D"], *, rate: float, random_key: Any, mesh: Mesh, interpret: bool
+) -> Float[Array, "B T D"]:
+    """Dropout, drawn by the rows' own devices."""
+    return _drop((dropped_of(rate), interpret, mesh), seed_words(random_key, 1)[0], x)
 
-    def part(words):
-        seed = jnp.concatenate([words, _first_row(rows)])
-        return dropout.mask(seed, rows, *shape[1:], dropped=dropped_of(rate), interpret=interpret)
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _drop(call, words, x):
+    dropped, interpret, mesh = call
+
+    def part(words, x):
+        seed = jnp.concatenate([words, _first_row(len(x))])
+        return dropout.drop(seed, x, dropped=dropped, interpret=interpret)
+
+    rows = PartitionSpec(ROW_AXES)
     spread = jax.shard_map(
-        part,
-        mesh=mesh,
-        in_specs=PartitionSpec(),
-        out_specs=PartitionSpec(ROW_AXES),
-        check_vma=False,
+        part, mesh=mesh, in_specs=(PartitionSpec(), rows), out_specs=rows, check_vma=False
     )
-    return spread(seed_words(random_key))
+    return spread(words, x)
+
+
+_drop.defvjp(
+    lambda call, words, x: (_drop(call, words, x), words),
+    lambda call, words, gradient: (None, _drop(call, words, gradient)),
+)
 
 
 def add_norm_of(
@@ -83,7 +93,7 @@ def add_norm_of(
 ) -> Float[Array, "B T D"]:
     """LayerNorm(x + dropout(update + update_bias)), in one kernel forward and one backward."""
     plan = add_norm.Plan(epsilon, dropped_of(rate), interpret)
-    words = jnp.zeros(2, jnp.int32) if random_key is None else seed_words(random_key)
+    words = jnp.zeros(2, jnp.int32) if random_key is None else seed_words(random_key, 1)[0]
     vectors = (vector[None] for vector in (update_bias, scale, bias))
     return _add_norm((plan, mesh), words, x, update, *vectors)
 
@@ -160,7 +170,8 @@ class _Call:
         def part(words, instances, query, *others):
             block = 0 if over is None else jax.lax.axis_index(over) * query.shape[-1]
             first_block = jnp.full(1, block // attention.LANES, jnp.int32)
-            seed = jnp.concatenate([words, _first_row(len(query)), first_block])
+            first = jnp.concatenate([_first_row(len(query)), first_block])
+            seed = jnp.concatenate([words, jnp.tile(first, (len(words), 1))], axis=1)
             return tuple(function(self.plan, seed, instances, query, *others))
 
         return jax.shard_map(
