@@ -37,7 +37,8 @@ def attend(
 ) -> Float[Array, "B T D"]:
     """The values of what a token sees, mixed; `dropout` is of the probabilities.
 
-    The biases are those of query, key and value, not yet added to them. Raises InputError where config.model.attention names what cannot take these rows.
+    The biases are those of query, key and value, not yet added to them. Raises InputError where
+    config.model.attention names what cannot take these rows.
     """
     way = config.attention
     if way == "auto":

@@ -1,5 +1,7 @@
 """Multi-head self-attention that stays inside an instance (arXiv:1706.03762, section 3.2)."""
 
+import dataclasses
+
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.sharding import Mesh
@@ -31,8 +33,10 @@ class SelfAttention(nn.Module):
             *(Dense(config, width, of_heads, name=name)(x) for name in ("query", "key", "value")),
             strict=True,
         )
+        # Parameters are made with a few tokens, which not every way takes.
+        way = "plain" if self.is_initializing() else config.attention
         mixed = attend(
-            config,
+            dataclasses.replace(config, attention=way),
             self.mesh,
             *products,
             jnp.stack(biases),

@@ -85,12 +85,7 @@ class AddNorm(nn.Module):
         """`update` comes with the bias to add to it; `dropout` None leaves it whole."""
         config, mesh = self.config, self.mesh
         scale, bias = _scale_and_bias(self)
-        rows, length, width = x.shape
-        if not (
-            is_tpu(mesh)
-            and divides_rows(mesh, rows)
-            and add_norm_kernel.fits(length=length, width=width)
-        ):
+        if not (is_tpu(mesh) and add_norm_kernel.fits(x.shape) and divides_rows(mesh, x.shape[0])):
             total = add_bias(*update)
             total = x + (dropout(total, deterministic=False) if dropout else total)
             return _normalise(config, total, scale, bias)
@@ -174,9 +169,8 @@ class Dropout(nn.Module):
         if dropped == RESOLUTION:
             return jnp.zeros_like(x)
         key, mesh = self.key(), self.mesh
-        if is_tpu(mesh) and x.ndim == 3 and divides_rows(mesh, x.shape[0]):
-            if dropout_kernel.fits(length=x.shape[1], width=x.shape[2]):
-                return drop(x, rate=self.rate, random_key=key, mesh=mesh, interpret=False)
+        if is_tpu(mesh) and dropout_kernel.fits(x.shape) and divides_rows(mesh, x.shape[0]):
+            return drop(x, rate=self.rate, random_key=key, mesh=mesh, interpret=False)
         is_kept = jax.random.bits(key, x.shape, jnp.uint16) >= dropped
         scale = RESOLUTION / (RESOLUTION - dropped)
         return jnp.where(is_kept, x * jnp.asarray(scale, x.dtype), 0)

@@ -38,8 +38,9 @@ class Plan:
         return RESOLUTION / (RESOLUTION - self.dropped)
 
 
-def fits(*, length: int, width: int) -> bool:
+def fits(shape: tuple[int, int, int]) -> bool:
     """Whether rows fill blocks without remainder."""
+    _, length, width = shape
     return length % TOKENS[-1] == 0 and width % 128 == 0 and width <= MAX_WIDTH
 
 

@@ -70,7 +70,8 @@ def forward(
     """The mixed values, and the logarithm of the sum of each query's exponentials.
 
     `seed` holds for each head of a block two random words, then the numbers of the first row
-    and the first block of heads in the whole batch. The biases are added to query, key and value before anything else.
+    and the first block of heads in the whole batch. The biases are added to query, key and
+    value before anything else.
     """
     rows, length, width = query.shape
     whole, tokens, statistics, of_block, _ = _blocks(plan, length)

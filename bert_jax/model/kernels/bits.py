@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.experimental.pallas import tpu as pltpu
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool, Int
 
 # Two seeds and a shape -> that many words of 32 random bits.
 Draw = Callable[[Any, Any, tuple[int, int]], Int[Array, "rows columns"]]
@@ -36,7 +36,7 @@ def is_kept(
     column: Any,
     shape: tuple[int, int],
     dropped: int,
-) -> Int[Array, "rows columns"]:
+) -> Bool[Array, "rows columns"]:
     """Which elements of a block stay, True with the chance 1 - dropped / RESOLUTION.
 
     A word serves two elements: its high half one in the upper half of the block, its low

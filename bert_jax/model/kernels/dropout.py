@@ -21,8 +21,11 @@ TOKENS = (256, 128, 64, 32)
 MAX_WIDTH = 4096
 
 
-def fits(*, length: int, width: int) -> bool:
-    """Whether rows fill blocks without remainder."""
+def fits(shape: tuple[int, ...]) -> bool:
+    """Whether these are rows of tokens that fill blocks without remainder."""
+    if len(shape) != 3:
+        return False
+    _, length, width = shape
     return length % TOKENS[-1] == 0 and width % 128 == 0 and width <= MAX_WIDTH
 
 

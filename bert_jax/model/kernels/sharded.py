@@ -40,8 +40,9 @@ def fused_attention(
     """Attention within instances, in one kernel forward and one backward.
 
     The biases are added to query, key and value here, because then their gradients, which are
-    sums over tokens, cost nothing beside the rest of the backward kernel. `random_key` may be None where `rate` is 0. `interpret` computes the same without a
-    TPU, slowly, and with other random bits.
+    sums over tokens, cost nothing beside the rest of the backward kernel. `random_key` may be
+    None where `rate` is 0. `interpret` computes the same without a TPU, slowly, and with other
+    random bits.
     """
     plan = attention.Plan(query.shape[-1] // heads, dropped_of(rate), interpret)
     words = jnp.zeros((plan.heads, 2), jnp.int32)
@@ -156,7 +157,8 @@ class _Call:
         """`function` on each device's part of what its letters stand for.
 
         "d": heads lie along the last of three dimensions, "h": along the second, "b": along
-        the last of two without rows, "r": there are rows only. Heads that do not divide over their axis are computed by all of it.
+        the last of two without rows, "r": there are rows only. Heads that do not divide over
+        their axis are computed by all of it.
         """
         blocks = width // attention.LANES
         over = HEAD_AXIS if blocks % self.mesh.shape[HEAD_AXIS] == 0 else None
