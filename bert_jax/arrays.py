@@ -19,6 +19,10 @@ from typing import Any, NamedTuple
 
 from jaxtyping import Float, Int
 
+# Axes of a mesh: a batch's rows go over the first two, heads and feed-forward over the last.
+ROW_AXES = ("data", "fsdp")
+HEAD_AXIS = "tensor"
+
 
 class Tokens(NamedTuple):
     """What the encoder reads."""

@@ -141,6 +141,9 @@ class ModelConfig:
     init_stddev: float  # of the truncated normal
     dropout: float  # after the embeddings and each sub-layer
     attention_dropout: float  # on the attention probabilities
+    # "plain", "fused" (our kernels, for TPUs), "splash" (jax's, for TPUs), "cudnn" (GPUs), or
+    # "auto": what is fastest where the step is compiled for.
+    attention: str
     compute_dtype: str  # "float32" or "bfloat16"; parameters are float32 always
     # What the backward pass computes again in place of keeping it: "none", "dots" (all but
     # matrix products with weights) or "full" (whole layers, from their inputs).
@@ -151,15 +154,40 @@ class ModelConfig:
         one_of(self, "gelu", ("erf", "tanh"))
         one_of(self, "remat", ("none", "dots", "full"))
         one_of(self, "compute_dtype", ("float32", "bfloat16"))
+        one_of(self, "attention", ("auto", "plain", "fused", "splash", "cudnn"))
         for name in ("positions", "segment_types", "width", "layers", "heads", "feed_forward"):
             at_least(self, name, 1)
         at_least(self, "vocab_size", 0)
         share(self, "dropout")
         share(self, "attention_dropout")
+        if max(self.dropout, self.attention_dropout) == 1:
+            raise InputError(
+                "config.model.dropout and config.model.attention_dropout must be less than 1."
+            )
         if self.width % self.heads:
             raise InputError(
                 f"config.model.width={self.width} is not a multiple of"
                 f" config.model.heads={self.heads}."
+            )
+        self._check_attention()
+
+    def _check_attention(self):
+        way, head_size = self.attention, self.width // self.heads
+        if way in ("splash", "cudnn") and self.attention_dropout:
+            raise InputError(
+                f"config.model.attention={way} has no dropout, and"
+                f" config.model.attention_dropout={self.attention_dropout}: set that to 0, or"
+                " config.model.attention to auto."
+            )
+        if way == "cudnn" and self.compute_dtype != "bfloat16":
+            raise InputError(
+                "config.model.attention=cudnn computes in bfloat16 only: set"
+                " config.model.compute_dtype to it, or config.model.attention to auto."
+            )
+        if way == "fused" and (self.width % 128 or 128 % head_size):
+            raise InputError(
+                f"config.model.attention=fused takes heads that fill blocks of 128, and"
+                f" {self.heads} of {head_size} do not: set config.model.attention to auto."
             )
 
 

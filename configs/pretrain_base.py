@@ -31,6 +31,7 @@ def get_config(arg: str = "") -> ConfigDict:
             init_stddev=0.02,
             dropout=0.1,
             attention_dropout=0.1,
+            attention="auto",
             compute_dtype="bfloat16",
             remat="none",
             scan_layers=False,

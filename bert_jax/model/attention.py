@@ -1,47 +1,47 @@
 """Multi-head self-attention that stays inside an instance (arXiv:1706.03762, section 3.2)."""
 
-import jax
+import dataclasses
+
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Bool, Float, Int
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int
 
 from bert_jax.config import ModelConfig
-from bert_jax.model.layers import Dropout, dense
-
-
-def same_instance(instances: Int[Array, "B T"]) -> Bool[Array, "B T T"]:
-    """Which key (last axis) a query sees.
-
-    Padding, instance 0, sees padding: no row of scores is masked whole, so softmax
-    never divides by zero, and nothing real ever sees padding.
-    """
-    return instances[:, :, None] == instances[:, None, :]
+from bert_jax.model.attend import attend
+from bert_jax.model.layers import Dense, Dropout
 
 
 class SelfAttention(nn.Module):
-    """Softmax in float32, dropout on the probabilities, one output product."""
+    """Query, key and value, mixed by one of the ways in `bert_jax.model.attend`, and a product;
+    its bias apart."""
 
     config: ModelConfig
+    mesh: Mesh | None
 
     @nn.compact
     def __call__(
         self,
         x: Float[Array, "B T D"],
-        is_visible: Bool[Array, "B T T"],
+        instances: Int[Array, "B T"],
         *,
         deterministic: bool,
-    ) -> Float[Array, "B T D"]:
+    ) -> tuple[Float[Array, "B T D"], Float[Array, "D"]]:
         config = self.config
-        head_size = config.width // config.heads
-        query = dense(config, (config.heads, head_size), name="query")(x)
-        key = dense(config, (config.heads, head_size), name="key")(x)
-        value = dense(config, (config.heads, head_size), name="value")(x)
-        scores = jnp.einsum("BqHK,BkHK->BHqk", query * head_size**-0.5, key)
-        scores = scores.astype(jnp.float32)
-        scores = jnp.where(is_visible[:, None], scores, jnp.finfo(jnp.float32).min)
-        weights = jax.nn.softmax(scores, axis=-1).astype(x.dtype)
-        weights = Dropout(config.attention_dropout, name="dropout")(
-            weights, deterministic=deterministic
+        width, of_heads = (config.width,), (config.heads, config.width // config.heads)
+        products, biases = zip(
+            *(Dense(config, width, of_heads, name=name)(x) for name in ("query", "key", "value")),
+            strict=True,
         )
-        heads = jnp.einsum("BHqk,BkHK->BqHK", weights, value)
-        return dense(config, config.width, axis=(-2, -1), name="output")(heads)
+        # Parameters are made with a few tokens, which not every way takes.
+        way = "plain" if self.is_initializing() else config.attention
+        mixed = attend(
+            dataclasses.replace(config, attention=way),
+            self.mesh,
+            *products,
+            jnp.stack(biases),
+            instances,
+            Dropout(config.attention_dropout, self.mesh, name="dropout"),
+            deterministic=deterministic,
+        )
+        return Dense(config, of_heads, width, name="output")(mixed)

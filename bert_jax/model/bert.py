@@ -1,6 +1,7 @@
 """Whole models: the encoder with the heads of one task. Loss is computed elsewhere."""
 
 from flax import linen as nn
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from bert_jax.arrays import Tokens
@@ -13,6 +14,7 @@ class PretrainModel(nn.Module):
     """Logits of the masked tokens and of next-or-random, for every packed instance."""
 
     config: ModelConfig
+    mesh: Mesh | None  # that the batch lies on, which says how attention and dropout are computed
 
     @nn.compact
     def __call__(
@@ -23,10 +25,12 @@ class PretrainModel(nn.Module):
         *,
         deterministic: bool,
     ) -> tuple[Float[Array, "B P V"], Float[Array, "B S 2"]]:
-        x, token_table = Encoder(self.config, name="encoder")(tokens, deterministic=deterministic)
+        x, token_table = Encoder(self.config, self.mesh, name="encoder")(
+            tokens, deterministic=deterministic
+        )
         pooled = Pooler(self.config, name="pooler")(gather_tokens(x, cls_positions))
         mlm_logits = MlmHead(self.config, name="mlm")(gather_tokens(x, mask_positions), token_table)
-        next_logits = ClassHead(self.config, classes=2, dropout=0.0, name="next")(
+        next_logits = ClassHead(self.config, classes=2, dropout=0.0, mesh=self.mesh, name="next")(
             pooled, deterministic=deterministic
         )
         return mlm_logits, next_logits
@@ -36,12 +40,15 @@ class MlmModel(nn.Module):
     """Logits of the masked tokens alone, for a model without a next-sentence head too."""
 
     config: ModelConfig
+    mesh: Mesh | None
 
     @nn.compact
     def __call__(
         self, tokens: Tokens, mask_positions: Int[Array, "B P"], *, deterministic: bool
     ) -> Float[Array, "B P V"]:
-        x, token_table = Encoder(self.config, name="encoder")(tokens, deterministic=deterministic)
+        x, token_table = Encoder(self.config, self.mesh, name="encoder")(
+            tokens, deterministic=deterministic
+        )
         return MlmHead(self.config, name="mlm")(gather_tokens(x, mask_positions), token_table)
 
 
@@ -50,12 +57,17 @@ class ClassifyModel(nn.Module):
 
     config: ModelConfig
     classes: int
+    mesh: Mesh | None
 
     @nn.compact
     def __call__(self, tokens: Tokens, *, deterministic: bool) -> Float[Array, "B C"]:
-        x, _ = Encoder(self.config, name="encoder")(tokens, deterministic=deterministic)
+        x, _ = Encoder(self.config, self.mesh, name="encoder")(tokens, deterministic=deterministic)
         pooled = Pooler(self.config, name="pooler")(x[:, :1])
         logits = ClassHead(
-            self.config, self.classes, dropout=self.config.dropout, name="classifier"
+            self.config,
+            self.classes,
+            dropout=self.config.dropout,
+            mesh=self.mesh,
+            name="classifier",
         )(pooled, deterministic=deterministic)
         return logits[:, 0]

@@ -2,11 +2,12 @@
 
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from bert_jax.arrays import Tokens
 from bert_jax.config import ModelConfig
-from bert_jax.model.layers import Dropout, layer_norm, weight_init
+from bert_jax.model.layers import AddNorm, Dropout, weight_init
 
 
 class Embeddings(nn.Module):
@@ -16,6 +17,7 @@ class Embeddings(nn.Module):
     """
 
     config: ModelConfig
+    mesh: Mesh | None
 
     @nn.compact
     def __call__(
@@ -28,8 +30,9 @@ class Embeddings(nn.Module):
 
         token_table = table("token", config.vocab_size)
         x = jnp.take(token_table, tokens.ids, axis=0)
-        x += jnp.take(table("position", config.positions), tokens.positions, axis=0)
-        x += jnp.take(table("segment", config.segment_types), tokens.segments, axis=0)
-        x = layer_norm(config, name="norm")(x)
-        x = Dropout(config.dropout, name="dropout")(x, deterministic=deterministic)
+        place = jnp.take(table("position", config.positions), tokens.positions, axis=0)
+        place += jnp.take(table("segment", config.segment_types), tokens.segments, axis=0)
+        x, place = (part.astype(config.compute_dtype) for part in (x, place))
+        x = AddNorm(config, self.mesh, name="norm")(x, (place, jnp.zeros(config.width)), None)
+        x = Dropout(config.dropout, self.mesh, name="dropout")(x, deterministic=deterministic)
         return x, token_table

@@ -6,34 +6,37 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Bool, Float, PyTree
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int, PyTree
 
 from bert_jax.arrays import Tokens
 from bert_jax.config import ModelConfig
-from bert_jax.model.attention import same_instance
 from bert_jax.model.block import Block
 from bert_jax.model.embeddings import Embeddings
 
-# Parameters and dropout key of a layer, its input, what sees what -> its output.
-Layer = Callable[[PyTree, Any, Float[Array, "B T D"], Bool[Array, "B T T"]], Float[Array, "B T D"]]
+# Parameters and dropout key of a layer, its input, each token's instance -> its output.
+Layer = Callable[[PyTree, Any, Float[Array, "B T D"], Int[Array, "B T"]], Float[Array, "B T D"]]
 
 
 class Encoder(nn.Module):
     """Tokens to one vector a token; also hands out the token table for the MLM decoder."""
 
     config: ModelConfig
+    mesh: Mesh | None
 
     @nn.compact
     def __call__(
         self, tokens: Tokens, *, deterministic: bool
     ) -> tuple[Float[Array, "B T D"], Float[Array, "V D"]]:
         config = self.config
-        x, token_table = Embeddings(config, name="embeddings")(tokens, deterministic=deterministic)
-        is_visible = same_instance(tokens.instances)
+        x, token_table = Embeddings(config, self.mesh, name="embeddings")(
+            tokens, deterministic=deterministic
+        )
+        instances = tokens.instances
         names = [f"layer_{layer}" for layer in range(config.layers)]
         if self.is_initializing():
             for name in names:
-                x = Block(config, name=name)(x, is_visible, deterministic=deterministic)
+                x = Block(config, self.mesh, name=name)(x, instances, deterministic=deterministic)
             return x, token_table
         # From here on a layer is a pure function of its parameters and its key, in a loop or
         # not. nn.scan would keep the parameters of all layers in one array, where checkpoints,
@@ -41,25 +44,25 @@ class Encoder(nn.Module):
         # loop would have others.
         params = [self.get_variable("params", name) for name in names]
         keys = None if deterministic else jax.random.split(self.make_rng("dropout"), config.layers)
-        layer = _layer(config)
+        layer = _layer(config, self.mesh)
         if config.scan_layers:
-            return _scan(layer, params, keys, x, is_visible), token_table
+            return _scan(layer, params, keys, x, instances), token_table
         for number, name in enumerate(names):
             with jax.named_scope(name):
                 key = None if deterministic else keys[number]
-                x = layer(params[number], key, x, is_visible)
+                x = layer(params[number], key, x, instances)
         return x, token_table
 
 
-def _layer(config: ModelConfig) -> Layer:
+def _layer(config: ModelConfig, mesh: Mesh | None) -> Layer:
     """A block as a function, which keeps for the backward pass what `config.remat` says."""
-    block = Block(config, parent=None)
+    block = Block(config, mesh, parent=None)
 
     def layer(
-        params: PyTree, key: Any, x: Float[Array, "B T D"], is_visible: Bool[Array, "B T T"]
+        params: PyTree, key: Any, x: Float[Array, "B T D"], instances: Int[Array, "B T"]
     ) -> Float[Array, "B T D"]:
         rngs = None if key is None else {"dropout": key}
-        return block.apply({"params": params}, x, is_visible, deterministic=key is None, rngs=rngs)
+        return block.apply({"params": params}, x, instances, deterministic=key is None, rngs=rngs)
 
     if config.remat == "none":
         return layer
@@ -78,14 +81,14 @@ def _scan(
     params: list[PyTree],
     keys: Any,
     x: Float[Array, "B T D"],
-    is_visible: Bool[Array, "B T T"],
+    instances: Int[Array, "B T"],
 ) -> Float[Array, "B T D"]:
     """One compiled layer that goes over the parameters of all, stacked for this call."""
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)
 
     def step(x: Float[Array, "B T D"], of_layer: Any) -> tuple[Float[Array, "B T D"], None]:
         layer_params, key = of_layer
-        return layer(layer_params, key, x, is_visible), None
+        return layer(layer_params, key, x, instances), None
 
     x, _ = jax.lax.scan(step, x, (stacked, keys))
     return x

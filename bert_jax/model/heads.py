@@ -2,10 +2,11 @@
 
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from bert_jax.config import ModelConfig
-from bert_jax.model.layers import Dropout, activation, dense, layer_norm
+from bert_jax.model.layers import Dense, Dropout, LayerNorm, activation, add_bias
 
 
 def gather_tokens(x: Float[Array, "B T D"], positions: Int[Array, "B N"]) -> Float[Array, "B N D"]:
@@ -20,7 +21,8 @@ class Pooler(nn.Module):
 
     @nn.compact
     def __call__(self, cls: Float[Array, "B S D"]) -> Float[Array, "B S D"]:
-        return nn.tanh(dense(self.config, self.config.width, name="dense")(cls))
+        width = (self.config.width,)
+        return nn.tanh(add_bias(*Dense(self.config, width, width, name="dense")(cls)))
 
 
 class MlmHead(nn.Module):
@@ -36,8 +38,9 @@ class MlmHead(nn.Module):
         self, x: Float[Array, "B P D"], token_table: Float[Array, "V D"]
     ) -> Float[Array, "B P V"]:
         config = self.config
-        x = activation(config)(dense(config, config.width, name="dense")(x))
-        x = layer_norm(config, name="norm")(x)
+        width = (config.width,)
+        x = activation(config)(add_bias(*Dense(config, width, width, name="dense")(x)))
+        x = LayerNorm(config, name="norm")(x)
         bias = self.param("bias", nn.initializers.zeros, (config.vocab_size,), jnp.float32)
         logits = jnp.einsum(
             "BPD,VD->BPV",
@@ -54,10 +57,14 @@ class ClassHead(nn.Module):
     config: ModelConfig
     classes: int
     dropout: float
+    mesh: Mesh | None
 
     @nn.compact
     def __call__(
         self, pooled: Float[Array, "B S D"], *, deterministic: bool
     ) -> Float[Array, "B S C"]:
-        pooled = Dropout(self.dropout, name="dropout")(pooled, deterministic=deterministic)
-        return dense(self.config, self.classes, dtype="float32", name="dense")(pooled)
+        pooled = Dropout(self.dropout, self.mesh, name="dropout")(
+            pooled, deterministic=deterministic
+        )
+        width, classes = (self.config.width,), (self.classes,)
+        return add_bias(*Dense(self.config, width, classes, dtype="float32", name="dense")(pooled))

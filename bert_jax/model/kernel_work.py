@@ -1,18 +1,17 @@
-"""What the model's Pallas kernels do in a call: the compiler has no estimate for them."""
+"""What each of our Pallas kernels does, by the name it has in a compiled program."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
+from bert_jax.model.kernels import add_norm, attention, dropout
+from bert_jax.model.kernels.work import KernelWork
 
-class KernelWork(NamedTuple):
-    """What one call of a Pallas kernel does on one chip; the compiler has no estimate for it."""
+__all__ = ["KERNELS", "KernelWork"]
 
-    matmul_flops: float  # multiply-add = 2, shapes padded to the unit as the kernel feeds it
-    exponentials: float
-    random_words: float  # of 32 bits, from the hardware generator
-    elementwise: float  # other vector operations, on float32 lanes
-    bytes: float  # between chip memory and HBM
-
-
-# By the kernel's name, from the shapes of its operands.
-KERNELS: dict[str, Callable[[Sequence[tuple[int, ...]]], KernelWork]] = {}
+# From the shapes of a call's operands, on one chip.
+KERNELS: dict[str, Callable[[Sequence[tuple[int, ...]]], KernelWork]] = {
+    attention.FORWARD: attention.forward_work,
+    attention.BACKWARD: attention.backward_work,
+    add_norm.FORWARD: add_norm.forward_work,
+    add_norm.BACKWARD: add_norm.backward_work,
+    dropout.NAME: dropout.work,
+}

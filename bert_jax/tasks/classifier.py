@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Float, Int, PyTree
 
 from bert_jax.arrays import Tokens
@@ -17,8 +18,8 @@ from bert_jax.model.bert import ClassifyModel
 class Classifier:
     """The jitted forward pass, compiled once for each (batch, length) it meets."""
 
-    def __init__(self, model: ModelConfig, classes: int):
-        self.model = ClassifyModel(model, classes)
+    def __init__(self, model: ModelConfig, classes: int, mesh: Mesh):
+        self.model = ClassifyModel(model, classes, mesh)
         self._apply = jax.jit(
             lambda params, tokens: jax.nn.softmax(
                 self.model.apply({"params": params}, tokens, deterministic=True), axis=-1

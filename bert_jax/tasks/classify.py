@@ -177,7 +177,7 @@ class _Tuning:
         self._data = data
         self._mesh = mesh
         self._workdir = workdir
-        self._classifier = Classifier(config.model, len(data.labels))
+        self._classifier = Classifier(config.model, len(data.labels), mesh)
         self._steps_per_epoch = -(-len(data.examples["train"]) // config.batch_size)
         self._total_steps = self._steps_per_epoch * config.epochs
         self._optimizer = make_optimizer(config.optimizer, frozen=_frozen(config))

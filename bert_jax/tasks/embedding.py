@@ -14,6 +14,7 @@ from bert_jax.errors import InputError
 from bert_jax.model.encoder import Encoder
 from bert_jax.model.states import last_states
 from bert_jax.tasks.saved_model import SavedModel
+from bert_jax.training.sharding import one_device_mesh
 
 POOLINGS = ("cls", "mean", "last4")
 LAYERS = 4  # of "last4"
@@ -35,7 +36,9 @@ class Embedder:
         self._normalise = normalise
         zeros = jnp.zeros((1, 8), jnp.int32)
         shapes = jax.eval_shape(
-            lambda key: Encoder(found.model).init(key, Tokens(*[zeros] * 4), deterministic=True),
+            lambda key: Encoder(found.model, None).init(
+                key, Tokens(*[zeros] * 4), deterministic=True
+            ),
             jax.random.key(0),
         )
         self._params = found.modules({"encoder": shapes["params"]})["encoder"]
@@ -59,7 +62,7 @@ class Embedder:
 
     def _vectors(self, params: PyTree, tokens: Tokens) -> Float[Array, "B D"]:
         layers = LAYERS if self._pooling == "last4" else 1
-        states = last_states(self._found.model, params, tokens, layers)
+        states = last_states(self._found.model, one_device_mesh(), params, tokens, layers)
         states = [state.astype(jnp.float32) for state in states]
         if self._pooling == "cls":
             vectors = states[0][:, 0]

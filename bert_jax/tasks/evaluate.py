@@ -14,6 +14,7 @@ from bert_jax.fields import Values, build
 from bert_jax.tasks import classify, pretrain, saved_model
 from bert_jax.tasks.classifier import Classifier, confusion, score
 from bert_jax.text.labelled import read_labelled
+from bert_jax.training.sharding import one_device_mesh
 
 EVALUATION = "evaluation.json"
 
@@ -74,7 +75,7 @@ def _evaluate_classifier(config: Values, found: saved_model.SavedModel) -> dict[
         raise InputError("config.data.test is empty: name the rows to evaluate on.")
     truth = np.array(label_ids(rows, found.labels))
     ids, _ = encode_texts([row.text for row in rows], found.tokenizer, max_length=max_length)
-    classifier = Classifier(found.model, len(found.labels))
+    classifier = Classifier(found.model, len(found.labels), one_device_mesh())
     probabilities = classifier.probabilities(
         found.params(classifier.param_shapes()),
         [Example(i, label) for i, label in zip(ids, truth.tolist(), strict=True)],

@@ -14,6 +14,7 @@ from bert_jax.model.bert import MlmModel
 from bert_jax.tasks.classifier import Classifier
 from bert_jax.tasks.embedding import Embedder
 from bert_jax.tasks.saved_model import SavedModel
+from bert_jax.training.sharding import one_device_mesh
 
 BATCH = 32
 FILLINGS = 5
@@ -98,7 +99,7 @@ class Predictor:
 
     def _classifier(self) -> Callable[[Sequence[Text]], list[dict[str, Any]]]:
         found = self._found
-        classifier = Classifier(found.model, len(found.labels))
+        classifier = Classifier(found.model, len(found.labels), one_device_mesh())
         params = found.params(classifier.param_shapes())
 
         def predict(texts: Sequence[Text]) -> list[dict[str, Any]]:
@@ -123,7 +124,7 @@ class Predictor:
 
     def _filler(self) -> Callable[[Sequence[Text]], list[dict[str, Any]]]:
         found = self._found
-        model = MlmModel(found.model)
+        model = MlmModel(found.model, one_device_mesh())
         special = found.tokenizer.special
         zeros = jnp.zeros((1, 8), jnp.int32)
         shapes = jax.eval_shape(

@@ -55,7 +55,7 @@ SHOWN = {
 MAY_CHANGE = (
     *("data", "then.data"),
     *("mesh.data", "mesh.fsdp", "mesh.tensor", "microbatches", "then.microbatches"),
-    *("model.remat", "model.scan_layers"),
+    *("model.attention", "model.remat", "model.scan_layers"),
     *("keep", "log_every", "eval_every", "eval_batches", "save_every"),
     *("max_skipped", "profile_start", "profile_steps"),
 )
@@ -97,7 +97,7 @@ def init_params(config: ModelConfig, key: jax.Array) -> PyTree:
     """Fresh parameters of the pretraining model."""
     smallest = pipeline.example_batch(rows=1, length=8, max_instances=1, max_predictions=1)
     batch = jax.tree.map(jnp.asarray, smallest)
-    variables = PretrainModel(config).init(
+    variables = PretrainModel(config, mesh=None).init(
         key, batch.tokens, batch.mask_positions, batch.cls_positions, deterministic=True
     )
     return variables["params"]
@@ -118,7 +118,7 @@ def make_step(
 ) -> Callable[[TrainState, PretrainBatch], tuple[TrainState, dict[str, Mean]]]:
     """The train step of a phase; the vocabulary's size is in the config by now."""
     return make_train_step(
-        make_objective(PretrainModel(config.model)),
+        make_objective(PretrainModel(config.model, mesh)),
         make_optimizer(config.optimizer),
         rate_of(config),
         mesh=mesh,
@@ -195,7 +195,7 @@ class _Training:
         self._directory = directory
         self._log = log
         self._checkpoints = checkpoints
-        self._objective = make_objective(PretrainModel(config.model))
+        self._objective = make_objective(PretrainModel(config.model, mesh))
 
     def go(self, restored: Restored | None, begun_from: SavedModel | None) -> None:
         """Trains from what was restored, or from another model, or from nothing."""
@@ -315,7 +315,7 @@ def evaluate_heldout(config: PretrainConfig, found: SavedModel, data: str = "") 
     params = found.modules(
         jax.eval_shape(lambda key: init_params(found.model, key), jax.random.key(0))
     )
-    objective = make_objective(PretrainModel(found.model))
+    objective = make_objective(PretrainModel(found.model, mesh))
     heldout = HeldOut(phase, objective, mesh, batches=0)
     return heldout.measure(jax.device_put(params, replicated(mesh)))
 

@@ -1,7 +1,7 @@
 """A trained model as its workdir holds it: tokenizer, config and parameters of a checkpoint."""
 
+import dataclasses
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ MODULES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class SavedModel:
     """What `load` found; `step` is that of the checkpoint."""
 
@@ -86,9 +86,11 @@ def load(directory: str | Path) -> SavedModel:
     with tempfile.TemporaryDirectory() as folder:
         wd.write_files(Path(folder), run["tokenizer"])
         tokenizer = tokenizers.load(folder)
+    model = build(ModelConfig, run["config"]["model"], "config.model")
     return SavedModel(
         task=run["config"]["task"],
-        model=build(ModelConfig, run["config"]["model"], "config.model"),
+        # It need not be used where it was trained.
+        model=dataclasses.replace(model, attention="auto"),
         tokenizer=tokenizer,
         labels=tuple(run.get("labels", ())),
         run=run,

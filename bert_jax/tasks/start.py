@@ -15,7 +15,10 @@ from bert_jax.text import tokenizer as tokenizers
 from bert_jax.text.tokenizer import Tokenizer
 
 # Fields of `model` that are this run's own; the others are the checkpoint's.
-OWN_FIELDS = ("dropout", "attention_dropout", "compute_dtype", "remat", "scan_layers")
+OWN_FIELDS = (
+    *("dropout", "attention_dropout", "attention", "compute_dtype"),
+    *("remat", "scan_layers"),
+)
 
 
 # Says that training begins with fresh parameters.

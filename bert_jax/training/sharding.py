@@ -8,11 +8,12 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
+from bert_jax.arrays import HEAD_AXIS, ROW_AXES
 from bert_jax.config import MeshConfig
 from bert_jax.errors import InputError
 from bert_jax.training.paths import map_paths
 
-AXES = ("data", "fsdp", "tensor")
+AXES = (*ROW_AXES, HEAD_AXIS)
 
 # First match wins; a leaf no rule names is replicated. The same rules place Adam's
 # running means, whose paths end in the parameter's.
@@ -48,6 +49,11 @@ def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Me
     return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
 
 
+def one_device_mesh() -> Mesh:
+    """The device that jax uses where nothing says another."""
+    return make_mesh(MeshConfig(1, 1, 1), jax.local_devices()[:1])
+
+
 def check_batch(mesh: Mesh, batch_size: int, microbatches: int = 1) -> None:
     """Raises InputError when a microbatch does not divide over the data axes."""
     ways = mesh.shape["data"] * mesh.shape["fsdp"]
@@ -60,7 +66,7 @@ def check_batch(mesh: Mesh, batch_size: int, microbatches: int = 1) -> None:
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Rows are split over data and fsdp."""
-    return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+    return NamedSharding(mesh, PartitionSpec(ROW_AXES))
 
 
 def host_part(mesh: Mesh) -> tuple[int, int]:

@@ -9,6 +9,7 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, PyTree
 
+from bert_jax.training.hardware import compiler_options
 from bert_jax.training.metrics import SKIPPED, Mean
 from bert_jax.training.schedules import Schedule
 from bert_jax.training.sharding import batch_sharding, tree_shardings
@@ -87,7 +88,7 @@ def make_train_step(
         means[SKIPPED] = Mean(1 - is_finite.astype(jnp.float32), one)
         return state, means
 
-    return jax.jit(train_step, donate_argnums=0)
+    return jax.jit(train_step, donate_argnums=0, compiler_options=compiler_options(mesh))
 
 
 def make_eval_step(objective: Objective) -> Callable[[PyTree, PyTree], dict[str, Mean]]:

@@ -123,7 +123,7 @@ def trace_pretraining(config):
         lambda key: pretrain.init_params(model, key),
         optimizer,
         rate_of,
-        pretrain.make_objective(PretrainModel(model)),
+        pretrain.make_objective(PretrainModel(model, None)),
         batch,
         microbatches=config.microbatches,
     )
@@ -147,7 +147,7 @@ def test_a_pretraining_step_traces(name, variant):
 def test_a_fine_tuning_step_traces(name, variant):
     config = load(name, variant)
     model = dataclasses.replace(config.model, vocab_size=BERT_VOCABULARY)
-    classifier = Classifier(model, 2)
+    classifier = Classifier(model, 2, make_mesh(config.mesh))
     optimizer = make_optimizer(config.optimizer)
     rate_of = by_step(make_schedule(config.optimizer, total_steps=100))
     after, metrics = trace(
@@ -238,7 +238,7 @@ def test_a_pretraining_step_compiles_once(microbatches, caplog):
         lambda key: pretrain.init_params(model, key),
         optimizer,
         rate_of,
-        pretrain.make_objective(PretrainModel(model)),
+        pretrain.make_objective(PretrainModel(model, mesh)),
         [pretrain_batch(16, 16, 4, 64, seed) for seed in range(3)],
         mesh,
         microbatches=microbatches,
@@ -252,13 +252,13 @@ def test_a_fine_tuning_step_compiles_once(caplog):
     mesh = make_mesh(config.mesh)
     optimizer = make_optimizer(config.optimizer)
     rate_of = by_step(make_schedule(config.optimizer, total_steps=3))
-    classifier = Classifier(model, 2)
+    classifier = Classifier(model, 2, mesh)
     compiled = compilations(
         caplog,
         classifier.init_params,
         optimizer,
         rate_of,
-        classify.make_objective(ClassifyModel(model, 2)),
+        classify.make_objective(ClassifyModel(model, 2, mesh)),
         [classify_batch(16, 16, 64, seed) for seed in range(3)],
         mesh,
     )

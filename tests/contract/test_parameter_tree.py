@@ -72,14 +72,14 @@ TOKENS = Tokens(ZEROS, ZEROS, ZEROS, ZEROS)
 
 
 def pretrain_params():
-    model = PretrainModel(CONFIG)
+    model = PretrainModel(CONFIG, None)
     return jax.eval_shape(
         lambda key: model.init(key, TOKENS, ZEROS, ZEROS, deterministic=True), jax.random.key(0)
     )["params"]
 
 
 def classify_params():
-    model = ClassifyModel(CONFIG, 3)
+    model = ClassifyModel(CONFIG, 3, None)
     return jax.eval_shape(
         lambda key: model.init(key, TOKENS, deterministic=True), jax.random.key(0)
     )["params"]

@@ -51,7 +51,7 @@ def test_one_pretraining_batch(data):
     assert 0 < (batch.next_labels * batch.next_weights).sum() < batch.next_weights.sum()
     first, last = learn_by_heart(
         lambda key: pretrain.init_params(model, key),
-        pretrain.make_objective(PretrainModel(model)),
+        pretrain.make_objective(PretrainModel(model, make_mesh(config.mesh))),
         batch,
         make_mesh(config.mesh),
         steps=160,
@@ -70,7 +70,9 @@ def test_one_classification_batch(data):
     ids, _ = encode_texts(texts, tokenizer, max_length=32)
     # Labels that no word tells: each text has to be learnt.
     examples = [Example(row, number % 3) for number, row in enumerate(ids)]
-    classifier = Classifier(without_dropout(config.model, tokenizer.vocab_size), 3)
+    classifier = Classifier(
+        without_dropout(config.model, tokenizer.vocab_size), 3, make_mesh(config.mesh)
+    )
     first, last = learn_by_heart(
         classifier.init_params,
         classify.make_objective(classifier.model),

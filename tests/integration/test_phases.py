@@ -154,7 +154,7 @@ def test_other_rows_are_evaluated_as_those_of_the_last_phase(straight, short_dat
 
 def test_the_unigram_loss_is_that_of_the_rows_of_all_hosts(straight, short_data, data):
     config, phases = resolved(phased_config(short_data, data))
-    objective = pretrain.make_objective(PretrainModel(config.model))
+    objective = pretrain.make_objective(PretrainModel(config.model, None))
     losses = set()
     for host in (0, 1):
         phase = dataclasses.replace(phases[0], host=host, hosts=2)

@@ -52,7 +52,7 @@ def counts(predictions, instances):
         jax.ShapeDtypeStruct((rows, predictions), np.int32),
         jax.ShapeDtypeStruct((rows, instances), np.int32),
     )
-    forward = jax.jit(functools.partial(PretrainModel(config).apply, deterministic=True))
+    forward = jax.jit(functools.partial(PretrainModel(config, None).apply, deterministic=True))
     counted = forward.lower(*arguments).compile().cost_analysis()["flops"]
     row = training_flops(config, length=length, predictions=predictions, instances=instances)
     return counted, rows * row / FORWARD_PASSES

@@ -91,7 +91,7 @@ def packed(**options):
 
 
 def apply(batch, config=CONFIG):
-    model = jax.jit(functools.partial(PretrainModel(config).apply, deterministic=True))
+    model = jax.jit(functools.partial(PretrainModel(config, None).apply, deterministic=True))
     mlm, following = model(
         {"params": pretrain_params()},
         batch.tokens,
@@ -142,7 +142,7 @@ def test_the_two_forms_of_gelu_are_told_apart_by_the_tolerance():
 @pytest.mark.parametrize("form", FORMS)
 def test_the_classifier_agrees_with_numpy(form):
     batch = plain()
-    model = ClassifyModel(dataclasses.replace(CONFIG, gelu=form), classes=5)
+    model = ClassifyModel(dataclasses.replace(CONFIG, gelu=form), 5, None)
     params = moved(model.init(jax.random.key(3), batch.tokens, deterministic=True)["params"])
     logits = model.apply({"params": params}, batch.tokens, deterministic=True)
     params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
@@ -153,7 +153,7 @@ def test_the_classifier_agrees_with_numpy(form):
 
 
 def loss_and_gradient(batch):
-    objective = make_objective(PretrainModel(CONFIG))
+    objective = make_objective(PretrainModel(CONFIG, None))
 
     def loss(params):
         losses, _ = objective.losses(params, batch, None)

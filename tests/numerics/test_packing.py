@@ -73,7 +73,7 @@ def packed_rows():
 @jax.jit
 def gradient_and_losses(params, batch):
     """Both losses over the weight of the batch, that weight, and the gradient of their sum."""
-    objective = make_objective(PretrainModel(CONFIG))
+    objective = make_objective(PretrainModel(CONFIG, None))
     weights = objective.weights(batch)
 
     def total(params):
@@ -121,7 +121,7 @@ def row(tokenizer):
     return batch_of([first], tokenizer), np.cumsum([0, *lengths])
 
 
-apply = jax.jit(functools.partial(PretrainModel(CONFIG).apply, deterministic=True))
+apply = jax.jit(functools.partial(PretrainModel(CONFIG, None).apply, deterministic=True))
 
 
 def logits_of(batch):

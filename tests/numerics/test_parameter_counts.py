@@ -89,7 +89,7 @@ def start(config):
 
 
 def losses_of(config, params):
-    evaluate = make_eval_step(make_objective(PretrainModel(config)))
+    evaluate = make_eval_step(make_objective(PretrainModel(config, None)))
     return divide(evaluate(params, make_batch(config.vocab_size)))
 
 
@@ -118,7 +118,7 @@ def test_bfloat16_computes_close_to_float32_on_float32_parameters():
 
     batch = make_batch(1000)
     run = functools.partial(
-        PretrainModel(half).apply, deterministic=True, capture_intermediates=True
+        PretrainModel(half, None).apply, deterministic=True, capture_intermediates=True
     )
     arguments = ({"params": params}, batch.tokens, batch.mask_positions, batch.cls_positions)
     encoded = jax.eval_shape(run, *arguments)[1]["intermediates"]
@@ -130,7 +130,7 @@ def test_bfloat16_computes_close_to_float32_on_float32_parameters():
 
 def drop(rate, x, **options):
     rngs = {"dropout": jax.random.key(5)}
-    return Dropout(rate).apply({}, x, deterministic=False, rngs=rngs, **options)
+    return Dropout(rate, None).apply({}, x, deterministic=False, rngs=rngs, **options)
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
@@ -165,7 +165,7 @@ def test_dropout_changes_with_the_key_and_is_off_when_deterministic():
 
     @functools.partial(jax.jit, static_argnums=(0, 2))
     def mlm(config, key, deterministic):
-        return PretrainModel(config).apply(
+        return PretrainModel(config, None).apply(
             {"params": params},
             batch.tokens,
             batch.mask_positions,

@@ -98,15 +98,15 @@ def ours(workdir, ids, segments, is_token):
     params = found.params(found.param_shapes())
     positions = np.broadcast_to(np.arange(ids.shape[1]), ids.shape)
     tokens = Tokens(*map(jnp.asarray, (ids, segments, positions, is_token.astype(np.int32))))
-    hidden, _ = Encoder(found.model).apply(
+    hidden, _ = Encoder(found.model, None).apply(
         {"params": params["encoder"]}, tokens, deterministic=True
     )
     out = {"last_hidden_state": hidden}
     if "classifier" in params:
-        model = ClassifyModel(found.model, len(found.labels))
+        model = ClassifyModel(found.model, len(found.labels), None)
         out["logits"] = model.apply({"params": params}, tokens, deterministic=True)
     if {"mlm", "next"} <= params.keys():
-        out["prediction_logits"], following = PretrainModel(found.model).apply(
+        out["prediction_logits"], following = PretrainModel(found.model, None).apply(
             {"params": params}, tokens, jnp.asarray(positions), jnp.zeros((len(ids), 1), int),
             deterministic=True,
         )  # fmt: skip

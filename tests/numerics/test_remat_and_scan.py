@@ -37,13 +37,13 @@ def make_tokens(config):
 
 @functools.cache
 def start(config):
-    init = functools.partial(Encoder(config).init, deterministic=True)
+    init = functools.partial(Encoder(config, None).init, deterministic=True)
     return jax.jit(init)(jax.random.key(0), make_tokens(config))["params"]
 
 
 def loss_of(config, params, tokens, key):
     """A loss that weighs every number of the output by another number; and the output."""
-    x, _ = Encoder(config).apply(
+    x, _ = Encoder(config, None).apply(
         {"params": params}, tokens, deterministic=False, rngs={"dropout": key}
     )
     weights = jnp.cos(jnp.arange(x.size, dtype=jnp.float32)).reshape(x.shape)

@@ -42,7 +42,7 @@ MASKING = dict(
 MODEL = dict(
     vocab_size=0, positions=128, segment_types=2, width=8, layers=1, heads=2, feed_forward=16,
     gelu="erf", layer_norm_epsilon=1e-12, init_stddev=0.02, dropout=0.1, attention_dropout=0.1,
-    compute_dtype="float32", remat="none", scan_layers=False,
+    attention="auto", compute_dtype="float32", remat="none", scan_layers=False,
 )  # fmt: skip
 OPTIMIZER = dict(
     name="adam", learning_rate=1e-3, schedule="linear", warmup_fraction=0.1, decay_fraction=0.1,
@@ -221,7 +221,8 @@ CHOICES = [
     (TokenizerConfig, "tokenizer.", {"kind": "wordpeice"}),
     (InstancesConfig, "instances.", {"objective": "nsp", "words": "jeiba"}),
     (MaskingConfig, "masking.", {"unit": "words"}),
-    (ModelConfig, "model.", {"gelu": "relu", "compute_dtype": "float16", "remat": "half"}),
+    (ModelConfig, "model.", {"gelu": "relu", "compute_dtype": "float16"}),
+    (ModelConfig, "model.", {"remat": "half", "attention": "flash"}),
     (OptimizerConfig, "optimizer.", {"schedule": "linaer", "name": "lamp"}),
     (PretrainConfig, "", {"task": "pretrian", "prng": "philox"}),
     (FinetuneConfig, "", {"task": "tag", "prng": "philox", "metric": "f1"}),
@@ -235,6 +236,8 @@ WRONG_VALUES = [
     (PretrainConfig, "", "batch_size", 7),  # of two microbatches
     (OptimizerConfig, "optimizer.", "not_decayed", "(bias"),
     (ModelConfig, "model.", "width", 9),  # of two heads
+    *[(ModelConfig, "model.", name, 1.0) for name in ("dropout", "attention_dropout")],
+    *[(ModelConfig, "model.", "attention", way) for way in ("fused", "splash", "cudnn")],
     (FinetuneConfig, "", "init_from", ""),
     (FinetuneConfig, "", "tokenizer", ""),  # with init_from=none
 ]
@@ -245,6 +248,16 @@ def test_a_wrong_value_names_its_field(cls, part, name, value):
     with pytest.raises(InputError, match=rf"config\.{re.escape(part + name)}\b") as caught:
         build(cls, ALL[cls] | {name: value})
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_what_has_no_dropout_is_taken_without_it():
+    for way in ("splash", "cudnn"):
+        with pytest.raises(InputError, match=f"attention={way} has no dropout"):
+            build(ModelConfig, MODEL | {"attention": way, "compute_dtype": "bfloat16"})
+        changes = {"attention_dropout": 0.0, "compute_dtype": "bfloat16"}
+        build(ModelConfig, MODEL | {"attention": way} | changes)
+    with pytest.raises(InputError, match="cudnn computes in bfloat16 only"):
+        build(ModelConfig, MODEL | {"attention": "cudnn", "attention_dropout": 0.0})
 
 
 def test_the_nearest_choice_is_suggested():

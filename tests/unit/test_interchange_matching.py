@@ -52,9 +52,9 @@ def test_the_table_has_every_parameter_of_the_models(kind, tmp_path):
     zeros = jnp.zeros((1, 8), jnp.int32)
     tokens = Tokens(*[zeros] * 4)
     if kind == "BertForPreTraining":
-        module, args = PretrainModel(model), (tokens, zeros, zeros)
+        module, args = PretrainModel(model, None), (tokens, zeros, zeros)
     else:
-        module, args = ClassifyModel(model, len(foreign.LABELS)), (tokens,)
+        module, args = ClassifyModel(model, len(foreign.LABELS), None), (tokens,)
     shapes = jax.eval_shape(
         lambda key: module.init(key, *args, deterministic=True), jax.random.key(0)
     )["params"]

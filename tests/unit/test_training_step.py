@@ -79,7 +79,7 @@ def take_step(mesh_name="1", microbatches=1, model=MODEL):
     state = fresh_state(model, optimizer, mesh)
     before = jax.device_get(state.params)
     step = make_train_step(
-        make_objective(PretrainModel(model)),
+        make_objective(PretrainModel(model, mesh)),
         optimizer,
         optax.constant_schedule(1.0),
         mesh=mesh,
@@ -114,7 +114,7 @@ def test_the_gradient_is_that_of_the_mean_loss():
     params = fresh_state(MODEL, optax.identity(), mesh).params
 
     def mean_loss(params):
-        mlm, following = PretrainModel(MODEL).apply(
+        mlm, following = PretrainModel(MODEL, mesh).apply(
             {"params": params},
             batch.tokens,
             batch.mask_positions,
@@ -182,7 +182,7 @@ def test_dropout_differs_from_step_to_step_and_is_off_in_evaluation():
     mesh = mesh_of("1")
     optimizer = optax.identity()
     state = fresh_state(WITH_DROPOUT, optimizer, mesh)
-    objective = make_objective(PretrainModel(WITH_DROPOUT))
+    objective = make_objective(PretrainModel(WITH_DROPOUT, mesh))
     # At a rate of 0 nothing moves, so only the dropout can differ.
     step = make_train_step(objective, optimizer, optax.constant_schedule(0.0), mesh=mesh)
     eval_step = make_eval_step(objective)
@@ -195,7 +195,7 @@ def test_dropout_differs_from_step_to_step_and_is_off_in_evaluation():
     assert len({*losses, fixed}) == 4
     assert float(eval_step(state.params, batch)["mlm_loss"].total) == fixed
     # On the same parameters, those without dropout lose the same as in evaluation.
-    bare = make_eval_step(make_objective(PretrainModel(MODEL)))
+    bare = make_eval_step(make_objective(PretrainModel(MODEL, mesh)))
     assert float(bare(state.params, batch)["mlm_loss"].total) == pytest.approx(fixed, rel=1e-6)
 
 
