@@ -154,6 +154,7 @@ KILLED_WHILE_SAVING = """
 """
 
 
+@pytest.mark.slow
 def test_pretraining_killed_while_it_saves(data, pretrained, tmp_path, monkeypatch):
     config = corpus.pretrain_config(data)
     killed = subprocess.run(
