@@ -10,6 +10,9 @@ jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 # Two threads a device: with fewer, devices that wait for each other may wait for ever.
 os.environ["PJRT_NPROC"] = "16"
+# Small models compile longer than they run.
+jax.config.update("jax_disable_most_optimizations", True)
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # in the commands that tests start
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # Every annotation of the package, array shapes included, is checked in every call. An int

@@ -15,6 +15,15 @@ from bert_jax.tasks import classify, saved_model
 from bert_jax.training.checkpoint import Checkpoints
 from bert_jax.training.logging import read_metrics
 from bert_jax.training.paths import map_paths
+from bert_jax.training.sharding import make_mesh
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_device():
+    """Nothing here depends on how many there are, and eight on one machine cost time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(classify, "make_mesh", lambda config: make_mesh(config, jax.devices()[:1]))
+        yield
 
 
 class Stop(Exception):

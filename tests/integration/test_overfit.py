@@ -53,7 +53,7 @@ def test_one_pretraining_batch(data):
         lambda key: pretrain.init_params(model, key),
         pretrain.make_objective(PretrainModel(model, make_mesh(config.mesh))),
         batch,
-        make_mesh(config.mesh),
+        make_mesh(config.mesh, jax.devices()[:1]),
         steps=160,
     )
     assert first["mlm_loss"] > 4
@@ -77,7 +77,7 @@ def test_one_classification_batch(data):
         classifier.init_params,
         classify.make_objective(classifier.model),
         make_batch(examples, 16, 32, tokenizer.special.pad),
-        make_mesh(config.mesh),
+        make_mesh(config.mesh, jax.devices()[:1]),
         steps=120,
     )
     assert first["loss"] > 0.9

@@ -133,6 +133,7 @@ def alone(start, data, tmp_path_factory):
     return pretrain(start, data, tmp_path_factory.mktemp("alone"), count=1, devices=4)
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(start, data, pretrained, tmp_path):
     # The run of eight devices that other tests have made, in two processes of four.
     pretrain(
