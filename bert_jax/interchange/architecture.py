@@ -27,7 +27,12 @@ FIELDS: dict[str, tuple[str, Any]] = {
     "attention_dropout": ("attention_probs_dropout_prob", 0.1),
 }
 # How it is computed is for the run to say that goes on with it.
-COMPUTED = {"compute_dtype": "float32", "remat": "none", "scan_layers": False}
+COMPUTED = {
+    "attention": "auto",
+    "compute_dtype": "float32",
+    "remat": "none",
+    "scan_layers": False,
+}
 GELU = {"gelu": "erf", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
 # What a model of each class must have; of several that fit, the first.
 CLASSES: dict[str, tuple[str, ...]] = {

@@ -117,7 +117,9 @@ def _splash(config, mesh, query, key, value, instances):
     if length % SPLASH_TOKENS:
         _refuse(config, f"rows of a multiple of {SPLASH_TOKENS} tokens, not {length}")
     ways = mesh.shape[HEAD_AXIS]
-    over, heads = (HEAD_AXIS, config.heads // ways) if config.heads % ways == 0 else (None, ways)
+    over, heads = (HEAD_AXIS, config.heads // ways)
+    if config.heads % ways:  # all of the axis computes every head
+        over, heads = (None, config.heads)
     attention = splash.make_splash_mha(
         masks.MultiHeadMask([masks.FullMask((length, length))] * heads),
         head_shards=1,
