@@ -283,7 +283,8 @@ class PretrainConfig:
     eval_every: int  # steps
     eval_batches: int  # of the held-out split; 0 = all
     save_every: int  # steps
-    keep: int  # newest checkpoints; the one of the best held-out loss stays too
+    # Newest checkpoints; of those saved at an evaluation the best held-out loss's stays too.
+    keep: int
     profile_start: int  # a profiler trace is of the steps after this one; 0 = none
     profile_steps: int
     prng: str  # "threefry2x32" (the same on any mesh) or "rbg" (faster)

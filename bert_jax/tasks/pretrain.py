@@ -24,7 +24,7 @@ from bert_jax.tasks import plots
 from bert_jax.tasks.heldout import HeldOut, HeldOutPoints, StuckRemark
 from bert_jax.tasks.phases import Phase, check_position, open_phases, position, rate_of
 from bert_jax.tasks.saved_model import SavedModel
-from bert_jax.tasks.start import find_pretraining_start, load_modules
+from bert_jax.tasks.start import check_start, find_pretraining_start, load_modules
 from bert_jax.training.checkpoint import BEST_METRIC, Checkpoints, Restored, has_checkpoint
 from bert_jax.training.clock import Clock
 from bert_jax.training.distributed import agreement, is_main
@@ -134,7 +134,10 @@ def run(config: Values, workdir: str | Path) -> dict[str, Any]:
     """
     with contextlib.ExitStack() as stack:
         with agreement():
-            config, begun_from = find_pretraining_start(build(PretrainConfig, config))
+            config = build(PretrainConfig, config)
+            check_start(config)
+        config, begun_from = find_pretraining_start(config)
+        with agreement():
             config, phases = open_phases(config, begun_from)
             mesh = make_mesh(config.mesh)
             for phase in phases:

@@ -68,14 +68,20 @@ class SavedModel:
             return checkpoints.param_shapes(self.step)
 
 
-def load(directory: str | Path) -> SavedModel:
-    """Opens the best checkpoint of a fine-tuning, the newest of a pretraining."""
+def check_is_there(directory: str | Path) -> None:
+    """Raises InputError where no checkpoint was finished."""
     directory = Path(directory).absolute()
     if not has_checkpoint(directory):
         raise InputError(
             f"{directory} holds no finished checkpoint: name the --workdir of a pretrain"
             " or finetune run that has saved one, or convert others' with bert_jax.convert."
         )
+
+
+def load(directory: str | Path) -> SavedModel:
+    """Opens the best checkpoint of a fine-tuning, the newest of a pretraining."""
+    check_is_there(directory)
+    directory = Path(directory).absolute()
     with Checkpoints(directory, best_metric=BEST_METRIC) as checkpoints:
         step = checkpoints.latest()
         run = checkpoints.read_run(step)

@@ -58,10 +58,19 @@ def find_start(config: FinetuneConfig) -> Start:
     return Start(model, tokenizer, pretrained)
 
 
+def check_start(config: PretrainConfig) -> None:
+    """Raises InputError where the model that the config names is not there."""
+    if config.init_from != NONE:
+        saved_model.check_is_there(config.init_from)
+
+
 def find_pretraining_start(
     config: PretrainConfig,
 ) -> tuple[PretrainConfig, saved_model.SavedModel | None]:
-    """The config with the sizes of the model it names, and that model."""
+    """The config with the sizes of the model it names, and that model.
+
+    All processes read it together: `check_start` comes before, which each does for itself.
+    """
     if config.init_from == NONE:
         return config, None
     found = saved_model.load(config.init_from)

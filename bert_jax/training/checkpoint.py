@@ -12,6 +12,7 @@ import math
 import shutil
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,6 +39,7 @@ BEST_SINCE = "best_since"  # beside it: only those with the highest of this are 
 
 _MARKS = ("_CHECKPOINT_METADATA", "commit_success.txt")  # Orbax's, in a finished checkpoint
 _PARTIAL = "*.orbax-checkpoint-tmp*"
+REMOVALS = 50  # at most so many attempts, a tenth of a second apart
 # How a read went, the worse the higher.
 _WELL, _DAMAGED, _UNREADABLE = range(3)
 # Signs that the machine, not the checkpoint, is at fault.
@@ -312,7 +314,7 @@ class Checkpoints:
     def _remove_partial(self) -> None:
         if is_main():
             for path in self.directory.glob(_PARTIAL):
-                shutil.rmtree(path, ignore_errors=True)
+                _remove(path)
 
     def _set_aside(self, step: int, what: str, then: str) -> None:
         if not is_main():
@@ -339,6 +341,15 @@ def _steps(directory: Path) -> list[int]:
 
 def _is_finished(path: Path) -> bool:
     return any((path / mark).exists() for mark in _MARKS)
+
+
+def _remove(path: Path) -> None:
+    """Also while writes that were begun before the failure go on."""
+    for _ in range(REMOVALS):
+        shutil.rmtree(path, ignore_errors=True)
+        if not path.exists():
+            return
+        time.sleep(0.1)
 
 
 def _parts(state: TrainState) -> dict[str, PyTree]:
