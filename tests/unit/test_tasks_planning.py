@@ -171,7 +171,7 @@ def test_too_much_names_the_bytes_and_what_fits(compiler, capsys):
 
 def test_as_many_microbatches_as_the_memory_asks_for_are_tried_next(compiler):
     found = compiler(gib_a_row=1.0)  # 96 GiB at once, 12 in eight parts
-    with pytest.raises(InputError, match="with --config.microbatches=8 it needs 12.00 GiB"):
+    with pytest.raises(InputError, match=r"with --config\.microbatches=8 it needs 12\.00 GiB"):
         plan(config())
     assert [microbatches for _, _, microbatches, _ in found.steps] == [1, 8]
 
