@@ -79,8 +79,8 @@ def test_only_json_is_printed():
 
 
 def test_a_step_too_large_is_refused_with_its_bytes():
-    values = sized(1, batch_size=2**17)
-    values.mesh.update(data=1)
+    values = sized(1, batch_size=2**15)
+    values.model.update(dropout=0.0, attention_dropout=0.0)  # compiles in half the time
     with pytest.raises(InputError, match=r"v5e:1x1 has [\d,]+ bytes too few .* GiB and fits\.$"):
         planning.run(values, ["v5e:1x1"], fast=False, search_for=False, as_json=True)
 

@@ -169,6 +169,13 @@ def test_too_much_names_the_bytes_and_what_fits(compiler, capsys):
     assert not numbers["fits"]
 
 
+def test_as_many_microbatches_as_the_memory_asks_for_are_tried_next(compiler):
+    found = compiler(gib_a_row=1.0)  # 96 GiB at once, 12 in eight parts
+    with pytest.raises(InputError, match=r"with --config\.microbatches=8 it needs 12\.00 GiB"):
+        plan(config())
+    assert [microbatches for _, _, microbatches, _ in found.steps] == [1, 8]
+
+
 def test_layers_are_computed_again_where_parts_do_not_help(compiler):
     compiler(gib_a_row=4.0)  # one row of a chip wants 48 GiB
     with pytest.raises(InputError, match=r"with --config\.model\.remat=full .*needs 12\.00 GiB"):
