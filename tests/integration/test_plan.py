@@ -24,7 +24,7 @@ pytest.importorskip("libtpu", reason="libtpu, the TPU compiler, is missing: pip 
 pytestmark = pytest.mark.slow
 
 # Milliseconds of two_layers() on v5e:4x4, by the libtpu that says so: another may say otherwise.
-PINNED = {"0.0.52": 1.797}
+PINNED = {"0.0.52": 1.298}
 
 
 def sized(layers, **changes):
@@ -52,7 +52,8 @@ def test_the_estimate_of_two_layers_stays():
 def test_the_parts_of_a_step_are_found():
     groups = two_layers()["groups"]
     assert sum(groups.values()) == pytest.approx(two_layers()["step_ms"])
-    parts = set(groups) - {"other", "copies"}
+    # Most of dropout is within the kernels of what is dropped from.
+    parts = set(groups) - {"other", "copies", "dropout"}
     assert all(groups[name] > 0.02 * two_layers()["step_ms"] for name in parts), groups
     assert groups["other"] < 0.05 * two_layers()["step_ms"]
 
