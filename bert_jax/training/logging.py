@@ -35,7 +35,7 @@ class RunLog:
         if self._writes:
             with writing(workdir):
                 _drop_after(self._path, step)
-                self._file = self._path.open("a", encoding="utf-8")
+                self._file = self._path.open("ab", buffering=0)
                 self._events = _Events(workdir / "tensorboard", step + 1)
         # A log file gets a line every half minute, a terminal a moving bar.
         is_terminal = sys.stderr.isatty()
@@ -63,18 +63,26 @@ class RunLog:
             self._file.close()
 
     def write(self, step: int, split: str, metrics: dict[str, float]) -> dict[str, Any]:
-        """Appends one point and returns it; a killed process leaves it whole."""
+        """Appends one point and returns it; a full disk leaves none of it."""
         # JSON has no nan: a metric that nothing counted for is null.
         values = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
         point = {"step": step, "split": split, **values}
         if not self._writes:
             return point
         with writing(self._path.parent):
-            self._file.write(json.dumps(point) + "\n")
-            self._file.flush()
+            self._append(f"{json.dumps(point)}\n".encode())
             numbers = {f"{split}/{n}": value for n, value in values.items() if value is not None}
             self._events.write(step, numbers)
         return point
+
+    def _append(self, line: bytes) -> None:
+        end = os.fstat(self._file.fileno()).st_size
+        try:
+            while line:
+                line = line[self._file.write(line) :]
+        except OSError:
+            self._file.truncate(end)
+            raise
 
     def progress(self, step: int, shown: dict[str, float]) -> None:
         """Moves the bar to `step`; a non-empty `shown` replaces the numbers on it.
