@@ -26,7 +26,10 @@ def read(path: Path) -> Tensors:
 
 def write(directory: Path, tensors: dict[str, np.ndarray]) -> None:
     """One file that PyTorch's readers take for their own."""
-    save_file(tensors, directory / WEIGHTS, metadata={"format": "pt"})
+    try:
+        save_file(tensors, directory / WEIGHTS, metadata={"format": "pt"})
+    except SafetensorError as error:  # what the disk has against it, in words
+        raise OSError(str(error)) from error
     (directory / WEIGHTS).chmod(0o644)  # as any other file
 
 

@@ -59,7 +59,7 @@ def find(path: Path, *, config: str, tokenizer: str) -> Source:
 
 
 def _weights(path: Path) -> Path:
-    if path.is_file() or path.with_name(path.name + tf_checkpoint.INDEX).is_file():
+    if path.is_file() or Path(f"{path}{tf_checkpoint.INDEX}").is_file():
         return path
     if not path.is_dir():
         raise InputError(f"--from={path} does not exist: name a directory or a file of weights.")

@@ -21,6 +21,8 @@ from bert_jax.model.platform import is_tpu, platform
 
 # Splash attention takes rows of a multiple of this many tokens.
 SPLASH_TOKENS = 128
+# cuDNN takes heads of a multiple of 8 up to this size on every GPU that it is for.
+CUDNN_HEAD = 128
 
 
 def attend(
@@ -66,7 +68,9 @@ def _choice(
     if is_tpu(mesh) and divides_rows(mesh, rows) and _fits_kernel(config, length):
         return "fused"
     has_dropout = config.attention_dropout > 0 and not deterministic
-    if platform(mesh) == "gpu" and config.compute_dtype == "bfloat16" and not has_dropout:
+    is_gpu = platform(mesh) == "gpu" and config.compute_dtype == "bfloat16"
+    head_size = config.width // config.heads
+    if is_gpu and not has_dropout and head_size % 8 == 0 and head_size <= CUDNN_HEAD:
         return "cudnn"
     return "plain"
 

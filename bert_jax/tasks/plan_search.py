@@ -22,6 +22,11 @@ def search(work: Work, where: Slice, *, fast: bool) -> tuple[Work, SlicePlan]:
     where none fits.
     """
     meshes = list(_meshes(work.config, len(where.devices)))
+    if not meshes:
+        raise InputError(
+            f"config.batch_size={work.config.batch_size} divides over no mesh of the"
+            f" {len(where.devices)} chips of {where.topology}: choose another."
+        )
     most = len(meshes) + len(REMATS)
     print(f"{where.topology}: at most {most} candidates", file=sys.stderr)
     tried = 0

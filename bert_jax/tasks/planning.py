@@ -38,6 +38,8 @@ def run(
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_enable_compilation_cache", False)
     work, notes = _work(build(PretrainConfig, config))
+    if not topologies:
+        raise InputError("--topology names no slice: write VERSION:SHAPE, such as v5e:4x4.")
     slices = [Slice.named(topology) for topology in topologies]
     found = [
         search(work, each, fast=fast) if search_for else (work, plan_slice(work, each, fast=fast))

@@ -50,8 +50,8 @@ SHOWN = {
 }
 
 # Fields that a continued run may have otherwise: where the data lies (its content is
-# checked), on what and how it is computed, which changes rounding (and with the
-# microbatches the dropout drawn), and when something is written or the run is given up.
+# checked), on what and how it is computed, which changes rounding (and with the microbatches,
+# or where kernels draw it, the dropout), and when something is written or the run is given up.
 MAY_CHANGE = (
     *("data", "then.data"),
     *("mesh.data", "mesh.fsdp", "mesh.tensor", "microbatches", "then.microbatches"),

@@ -29,8 +29,11 @@ def read(path: Path) -> dict[str, Any]:
 
 def pieces(path: Path, values: dict[str, Any]) -> list[str]:
     """The vocabulary in the order of the ids, added tokens included."""
-    ids = dict(values["model"]["vocab"])
-    ids |= {token["content"]: token["id"] for token in values.get("added_tokens") or ()}
+    try:
+        ids = dict(values["model"]["vocab"])
+        ids |= {token["content"]: token["id"] for token in values.get("added_tokens") or ()}
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} gives no pieces with ids: give the vocab.txt of it.") from error
     return in_order(ids, path)
 
 
@@ -60,7 +63,8 @@ def with_added(found: list[str], directory: Path) -> list[str]:
 
 def settings(values: dict[str, Any]) -> dict[str, Any]:
     """What of a tokenizer_config.json the file says too, under the keys of that."""
-    normalizer = values.get("normalizer") or {}
+    normalizer = values.get("normalizer")
+    normalizer = normalizer if isinstance(normalizer, dict) else {}
     said = {"max_input_chars_per_word": values["model"].get("max_input_chars_per_word")}
     if normalizer.get("type") == "BertNormalizer":
         said |= {

@@ -23,7 +23,10 @@ from bert_jax.training.hardware import TPUS, Tpu
 # libtpu looks for a TPU host to run on, and lets one process at a time use it; neither matters
 # where it only compiles.
 _ENVIRONMENT = {"TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
-_OUT_OF_MEMORY = re.compile(r"(?:temporaries \(|Used )([\d.]+)([KMGT])")
+# Of a chip's large memory; a kernel may run out of the small one too.
+_OUT_OF_MEMORY = re.compile(
+    r"(?:temporaries \(|Used (?=[\d.]+[KMGT] of [\d.]+[KMGT] hbm))([\d.]+)([KMGT])"
+)
 
 
 class DoesNotFit(Exception):

@@ -201,7 +201,7 @@ class Checkpoints:
     def _record(self, step: int) -> Record:
         content = self._load(step, {"run": {"json": np.empty(0, np.uint8)}})["run"]["json"]
         try:
-            record = records.decode(np.asarray(content).tobytes())
+            record = self._agreed(step, lambda: records.decode(np.asarray(content).tobytes()))
         except OtherFormat:
             raise InputError(
                 f"checkpoint {self.directory / str(step)} was written by another version of"
@@ -217,22 +217,27 @@ class Checkpoints:
     def _arrays(self, step: int, like: dict[str, PyTree], record: Record) -> dict[str, PyTree]:
         records.check_architecture(f"checkpoint {self.directory / str(step)}", record.arrays, like)
         parts = self._load(step, jax.tree.map(_abstract, like))
-        records.verify(parts, record.arrays)
+        self._agreed(step, lambda: records.verify(parts, record.arrays))
         return parts
 
     def _load(self, step: int, abstract: dict[str, Any]) -> dict[str, Any]:
-        """Raises Damaged for what is the checkpoint's fault in any process, in all of them, and
-        InputError for what is the machine's."""
-        loaded: dict[str, Any] = {}
-        fault: BaseException | None = None
-        try:
+        def load() -> dict[str, Any]:
             with ocp.Context(multiprocessing_options=_alone()):
-                loaded = ocp.load_checkpointables(self.directory / str(step), abstract)
+                return ocp.load_checkpointables(self.directory / str(step), abstract)
+
+        return self._agreed(step, load)
+
+    def _agreed(self, step: int, read: Callable[[], Any]) -> Any:
+        """What `read` returns. Raises Damaged for what is the checkpoint's fault in any process,
+        in all of them, and InputError for what is the machine's."""
+        value, fault = None, None
+        try:
+            value = read()
         except Exception as error:
             fault = self._judge(step, error)
         worst = _worst_of_all(fault)
         if worst == _WELL:
-            return loaded
+            return value
         if fault is not None and _gravity(fault) == worst:
             raise fault from None  # where nothing is wrapped it would be its own cause
         if worst == _DAMAGED:
@@ -244,6 +249,8 @@ class Checkpoints:
 
     def _judge(self, step: int, error: Exception) -> BaseException:
         cause = _cause(error)
+        if isinstance(cause, Damaged | OtherFormat):
+            return cause
         # Orbax wraps whatever was raised in a KeyError, an interrupt too.
         if not isinstance(cause, Exception):
             return cause

@@ -63,7 +63,7 @@ class RunLog:
             self._file.close()
 
     def write(self, step: int, split: str, metrics: dict[str, float]) -> dict[str, Any]:
-        """Appends one point and returns it; a full disk leaves none of it."""
+        """Appends one point and returns it; a full disk leaves no half line."""
         # JSON has no nan: a metric that nothing counted for is null.
         values = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
         point = {"step": step, "split": split, **values}

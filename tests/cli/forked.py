@@ -32,7 +32,7 @@ def fork(module: str, args: list[str], out: int, err: int) -> int:
         runpy.run_module(f"bert_jax.{module}", run_name="__main__", alter_sys=True)
         code = 0
     except SystemExit as error:
-        code = error.code or 0
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
     except BaseException:
         traceback.print_exc()
     finally:

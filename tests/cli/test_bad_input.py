@@ -275,6 +275,7 @@ def results(made, tmp_path_factory):
         env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)},
         input=json.dumps([[str(part) for part in command] for command in commands]),
         stdout=subprocess.PIPE,
+        timeout=300,  # for all: none trains
         check=True,
         text=True,
     )

@@ -13,6 +13,7 @@ from integration import corpus
 from bert_jax.data import prepare
 
 ROOT = Path(__file__).parents[2]
+PATIENCE = 120  # seconds until a run that tells nothing is killed
 TABLE = pytest.StashKey[list[tuple[str, int, str]]]()
 
 
@@ -52,8 +53,10 @@ class Victim:
         """The process, running, once it has logged `step`."""
         process = self.start()
         metrics = self.workdir / "metrics.jsonl"
+        until = time.monotonic() + PATIENCE
         while not (metrics.exists() and f'"step": {step},' in metrics.read_text("utf-8")):
             assert process.poll() is None, process.communicate()
+            assert time.monotonic() < until, process.kill()
             time.sleep(0.01)
         return process
 
@@ -68,9 +71,10 @@ class Victim:
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory):
-    """One device, and what was compiled once."""
+    """One device, what was compiled once, and every optimization, as a user's run has it."""
     compiled = tmp_path_factory.mktemp("compiled")
-    return os.environ | {
+    inherited = {k: v for k, v in os.environ.items() if k != "JAX_DISABLE_MOST_OPTIMIZATIONS"}
+    return inherited | {
         "JAX_PLATFORMS": "cpu",
         "JAX_COMPILATION_CACHE_DIR": str(compiled),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",

@@ -49,11 +49,12 @@ def test_one_pretraining_batch(data):
     batch = phase.training_batches()[0]
     assert batch.mask_weights.sum() > 30
     assert 0 < (batch.next_labels * batch.next_weights).sum() < batch.next_weights.sum()
+    mesh = make_mesh(config.mesh, jax.devices()[:1])
     first, last = learn_by_heart(
         lambda key: pretrain.init_params(model, key),
-        pretrain.make_objective(PretrainModel(model, make_mesh(config.mesh))),
+        pretrain.make_objective(PretrainModel(model, mesh)),
         batch,
-        make_mesh(config.mesh, jax.devices()[:1]),
+        mesh,
         steps=160,
     )
     assert first["mlm_loss"] > 4
@@ -70,14 +71,13 @@ def test_one_classification_batch(data):
     ids, _ = encode_texts(texts, tokenizer, max_length=32)
     # Labels that no word tells: each text has to be learnt.
     examples = [Example(row, number % 3) for number, row in enumerate(ids)]
-    classifier = Classifier(
-        without_dropout(config.model, tokenizer.vocab_size), 3, make_mesh(config.mesh)
-    )
+    mesh = make_mesh(config.mesh, jax.devices()[:1])
+    classifier = Classifier(without_dropout(config.model, tokenizer.vocab_size), 3, mesh)
     first, last = learn_by_heart(
         classifier.init_params,
         classify.make_objective(classifier.model),
         make_batch(examples, 16, 32, tokenizer.special.pad),
-        make_mesh(config.mesh, jax.devices()[:1]),
+        mesh,
         steps=120,
     )
     assert first["loss"] > 0.9

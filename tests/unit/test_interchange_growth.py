@@ -188,6 +188,15 @@ def test_added_tokens_come_after_the_vocabulary(tmp_path):
         ('{"model": {"type": "Unigram", "vocab": []}}', "holds a Unigram tokenizer, and only"),
         ('{"model": ', "is no tokenizer of Hugging Face"),
         ("[]", "is no tokenizer of Hugging Face"),
+        (
+            '{"model": {"type": "WordPiece", "continuing_subword_prefix": "##"}}',
+            "gives no pieces with ids",
+        ),
+        (
+            '{"model": {"type": "WordPiece", "continuing_subword_prefix": "##", "vocab": {}},'
+            ' "added_tokens": [{"content": "a"}]}',
+            "gives no pieces with ids",
+        ),
     ],
 )
 def test_another_tokenizer_json_is_refused(content, message, tmp_path):

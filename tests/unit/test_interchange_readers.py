@@ -4,6 +4,7 @@ import json
 import pickle
 import sys
 import zipfile
+from pathlib import Path
 
 import foreign
 import ml_dtypes
@@ -201,6 +202,12 @@ def test_a_pointer_in_place_of_the_weights_is_named(tmp_path):
     path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
     with pytest.raises(InputError, match=r"is not the weights but a pointer.*git lfs pull"):
         source.find(tmp_path, config="", tokenizer="")
+
+
+def test_the_current_directory_is_looked_into(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"--from=\. holds no weights"):
+        source.find(Path("."), config="", tokenizer="")
 
 
 def test_what_is_missing_is_named(tmp_path):

@@ -59,6 +59,8 @@ def test_auto_goes_by_the_platform(choice):
     [
         ("gpu", dict(compute_dtype="bfloat16")),  # dropout, which jax does not hand to cuDNN
         ("gpu", dict(attention_dropout=0.0)),  # float32
+        ("gpu", dict(attention_dropout=0.0, compute_dtype="bfloat16", width=96, heads=8)),  # 12
+        ("gpu", dict(attention_dropout=0.0, compute_dtype="bfloat16", width=512, heads=2)),  # 256
         ("tpu", dict(length=96)),
         ("tpu", dict(length=640)),
         ("tpu", dict(rows=12)),  # over 8 devices

@@ -238,6 +238,16 @@ def test_what_does_not_divide(changes, message):
         plan(values)
 
 
+def test_a_search_among_no_meshes_and_a_plan_of_no_slices(compiler):
+    compiler()
+    values = config()
+    values.batch_size = 18
+    with pytest.raises(InputError, match="batch_size=18 divides over no mesh of the 8 chips"):
+        plan(values, search_for=True)
+    with pytest.raises(InputError, match="--topology names no slice"):
+        planning.run(config(), [], fast=False, search_for=False, as_json=False)
+
+
 def test_a_step_is_lowered_with_the_shapes_of_the_run(monkeypatch):
     """With the batch over the chips, and the state's bytes by their shards."""
     seen = []

@@ -57,6 +57,12 @@ def test_a_refusal_for_memory_has_its_bytes(message, gib):
     assert raised.value.bytes == round(gib * 2**30)
 
 
+def test_a_kernel_that_needs_too_much_of_the_small_memory_is_another_refusal():
+    message = "RESOURCE_EXHAUSTED: Ran out of memory in memory space vmem. Used 17.5M of 16M vmem."
+    with pytest.raises(jax.errors.JaxRuntimeError, match="vmem"):
+        aot.compile_step(refused(message))
+
+
 def test_another_refusal_is_let_through():
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
         aot.compile_step(refused("INTERNAL: a bug"))
