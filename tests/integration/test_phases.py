@@ -128,6 +128,7 @@ def test_a_phased_run_interrupted_anywhere_goes_on(
     assert_same_run(tmp_path, straight)
 
 
+@pytest.mark.slow
 def test_a_sigterm_in_the_last_step_of_a_phase_ends_the_run_there(
     straight, short_data, data, tmp_path, monkeypatch
 ):
@@ -221,6 +222,7 @@ def test_changed_phases_under_a_run_are_refused(straight, short_data, data, tmp_
         pretrain.run(config, straight)
 
 
+@pytest.mark.slow
 def test_a_run_that_learns_nothing_but_frequencies_says_so(data, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(heldout, "STUCK_STEPS", 6)
     config = corpus.pretrain_config(data)
@@ -333,6 +335,7 @@ def has_points(workdir, count):
     return path.exists() and path.read_text("utf-8").count("train") >= count
 
 
+@pytest.mark.slow
 def test_a_trace_of_a_pretraining(data, tmp_path):
     config = corpus.pretrain_config(data)
     config.update(profile_start=5, profile_steps=2)

@@ -108,6 +108,7 @@ def test_pretraining_interrupted(stop, start, data, pretrained, tmp_path, monkey
     assert last["mlm_loss"] == points(pretrained)[-1]["mlm_loss"]
 
 
+@pytest.mark.slow
 def test_continued_on_another_mesh_in_other_microbatches_and_computed_again(
     data, tmp_path, monkeypatch
 ):
