@@ -24,14 +24,17 @@ PEAK_FLOPS = {
     "NVIDIA L4": 121e12,
 }
 
-# What XLA is told beyond its defaults, found on these chips by the compiler's own estimates
-# of BERT-Base's step. Larger windows of the matrix products (16 MiB is the default), and no
-# products in rounds with the exchange of sharded parameters between them.
+# What XLA is told beyond its defaults, found by its own estimates of BERT-Base's step: larger
+# windows of the matrix products (16 MiB is the default), and no products in rounds with the
+# exchange of sharded parameters between them.
+_LARGER_WINDOWS = {
+    "xla_tpu_scoped_vmem_limit_kib": "49152",
+    "xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000",
+}
 COMPILER_OPTIONS = {
-    "TPU v5 lite": {
-        "xla_tpu_scoped_vmem_limit_kib": "49152",
-        "xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000",
-    },
+    "TPU v5 lite": _LARGER_WINDOWS,
+    "TPU v5": _LARGER_WINDOWS,
+    "TPU v6 lite": _LARGER_WINDOWS,
 }
 
 
