@@ -7,8 +7,9 @@ from jax.sharding import Mesh
 
 # Dense bfloat16 multiply-adds in float32, each counted as two operations. TPUs: Google
 # Cloud's pages of each version; the two names of some are those jax itself tells apart
-# (jax/_src/pallas/mosaic/tpu_info.py). GPUs: NVIDIA's data sheets, half of the figure they
-# print with sparsity; the names are the driver's.
+# (jax/_src/pallas/mosaic/tpu_info.py). GPUs: NVIDIA's data sheets and for the RTX 4090 its Ada
+# whitepaper, half of the figure where they print it with sparsity; the names are the driver's.
+# The tensor cores of V100 and T4 have no bfloat16: theirs are the peaks in float16.
 PEAK_FLOPS = {
     "TPU v4": 275e12,
     "TPU v5 lite": 197e12,
@@ -19,9 +20,16 @@ PEAK_FLOPS = {
     "TPU v6e": 918e12,
     "NVIDIA A100-SXM4-40GB": 312e12,
     "NVIDIA A100-SXM4-80GB": 312e12,
+    "NVIDIA A100-PCIE-40GB": 312e12,
+    "NVIDIA A100 80GB PCIe": 312e12,
     "NVIDIA H100 80GB HBM3": 989e12,
+    "NVIDIA H100 PCIe": 756e12,
     "NVIDIA H200": 989e12,
     "NVIDIA L4": 121e12,
+    "NVIDIA GeForce RTX 4090": 165.2e12,
+    "Tesla T4": 65e12,
+    "Tesla V100-SXM2-16GB": 125e12,
+    "Tesla V100-SXM2-32GB": 125e12,
 }
 
 # What XLA is told beyond its defaults, found by its own estimates of BERT-Base's step: larger
