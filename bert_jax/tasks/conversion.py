@@ -196,7 +196,7 @@ def _write_workdir(found: Model, directory: Path, options: Options) -> tuple[Mod
     found.tokenizer.save(directory / wd.TOKENIZER)
     record = {
         "config": config,
-        "labels": list(found.labels) if task == "classify" else [],
+        "labels": list(found.labels) if task != "pretrain" else [],
         "length": found.length,
         "tokenizer": wd.read_files(directory / wd.TOKENIZER),
         "is_over": True,

@@ -11,7 +11,9 @@ from integration import corpus
 from bert_jax.config import FinetuneConfig
 from bert_jax.errors import InputError
 from bert_jax.fields import build
-from bert_jax.tasks import classify, saved_model
+from bert_jax.tasks import finetune, saved_model, tuning
+from bert_jax.tasks.classify import Classify
+from bert_jax.tasks.splits import read_splits
 from bert_jax.training.checkpoint import Checkpoints
 from bert_jax.training.logging import read_metrics
 from bert_jax.training.paths import map_paths
@@ -22,7 +24,7 @@ from bert_jax.training.sharding import make_mesh
 def one_device():
     """Nothing here depends on how many there are, and eight on one machine cost time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(classify, "make_mesh", lambda config: make_mesh(config, jax.devices()[:1]))
+        patch.setattr(finetune, "make_mesh", lambda config: make_mesh(config, jax.devices()[:1]))
         yield
 
 
@@ -49,9 +51,9 @@ def state_before_training(config, workdir, monkeypatch):
         found.update(flat(state.params))
         raise Stop
 
-    monkeypatch.setattr(classify, "train", train)
+    monkeypatch.setattr(tuning, "train", train)
     with pytest.raises(Stop):
-        classify.run(config, workdir)
+        finetune.run(config, workdir)
     return found
 
 
@@ -81,7 +83,7 @@ def test_frozen_parts_stay_to_the_bit_and_the_others_move(
     config = corpus.finetune_config(reviews_path, pretrained)
     config.update(freeze_embeddings=embeddings, freeze_layers=layers, epochs=1)
     config.optimizer.weight_decay = 0.1  # must not reach them either
-    classify.run(config, tmp_path)
+    finetune.run(config, tmp_path)
     before, after = saved(pretrained), saved(tmp_path)
     for path in sorted(before.keys() & after.keys()):
         if re.search(frozen, path):
@@ -95,7 +97,7 @@ def from_scratch(data, reviews_path, tmp_path_factory):
     directory = tmp_path_factory.mktemp("scratch")
     config = corpus.finetune_config(reviews_path, "none", str(data / "tokenizer"))
     config.update(epochs=12, evals_per_epoch=1, patience=0)
-    return directory, classify.run(config, directory)
+    return directory, finetune.run(config, directory)
 
 
 def test_from_scratch_learns_the_words_that_tell(from_scratch):
@@ -126,7 +128,7 @@ def test_stops_when_the_curve_turns_and_keeps_the_best(
     config = corpus.finetune_config(reviews_path, pretrained)
     config.update(metric=metric, patience=2)
     values = iter(curve)
-    monkeypatch.setattr(classify, "score", lambda *_: {metric: next(values)})
+    monkeypatch.setattr(Classify, "score", lambda *_: {metric: next(values)})
     seen = []
     save = Checkpoints.save
 
@@ -135,7 +137,7 @@ def test_stops_when_the_curve_turns_and_keeps_the_best(
         save(self, state, run, metrics)
 
     monkeypatch.setattr(Checkpoints, "save", note)
-    result = classify.run(config, tmp_path)
+    result = finetune.run(config, tmp_path)
     logged = [p[metric] for p in read_metrics(tmp_path) if p["split"] == "validation"]
     assert logged == curve[:last]
     step, params = seen[best - 1]
@@ -152,10 +154,10 @@ def test_patience_zero_goes_to_the_end(pretrained, reviews_path, tmp_path, monke
     config = corpus.finetune_config(reviews_path, pretrained)
     config.update(patience=0, evals_per_epoch=4)
     values = itertools.count(0.9, -0.05)
-    monkeypatch.setattr(classify, "score", lambda *_: {"accuracy": next(values)})
-    classify.run(config, tmp_path)
+    monkeypatch.setattr(Classify, "score", lambda *_: {"accuracy": next(values)})
+    finetune.run(config, tmp_path)
     steps = [p["step"] for p in read_metrics(tmp_path) if p["split"] == "validation"]
-    train = classify.read_splits(build(FinetuneConfig, config).data)["train"]
+    train = read_splits(Classify, build(FinetuneConfig, config).data)["train"]
     epoch = -(-len(train) // 16)
     assert epoch % 4  # so that the parts of an epoch differ in length
     # Four an epoch, evenly, and none too many at the end of one.
@@ -171,5 +173,5 @@ def test_fine_tuning_on_several_processes_is_refused(
 ):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     with pytest.raises(InputError, match=r"fine-tuning runs in one process and here are 2"):
-        classify.run(corpus.finetune_config(reviews_path, pretrained), tmp_path / "out")
+        finetune.run(corpus.finetune_config(reviews_path, pretrained), tmp_path / "out")
     assert not (tmp_path / "out").exists()
