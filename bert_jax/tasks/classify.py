@@ -1,6 +1,5 @@
 """One class for a text or a pair of texts: sentiment, topics, entailment."""
 
-import contextlib
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -146,10 +145,13 @@ class Classify(TextTask):
 
 def _check_are_classes(rows: Sequence[LabelledText]) -> None:
     """Raises InputError where every label is a number and some are not whole."""
-    with contextlib.suppress(ValueError):  # a label in words
-        for row, value in [(row, float(row.label)) for row in rows]:
-            if not value.is_integer():
-                raise InputError(
-                    f"{row.where}: the label {row.label!r} is a number and no class: set"
-                    " config.task=regress, or write classes in words."
-                )
+    try:
+        values = [float(row.label) for row in rows]
+    except ValueError:
+        return  # a label in words
+    for row, value in zip(rows, values, strict=True):
+        if not value.is_integer():
+            raise InputError(
+                f"{row.where}: the label {row.label!r} is a number and no class: set"
+                " config.task=regress, or write classes in words."
+            )

@@ -60,7 +60,7 @@ class Regress(TextTask):
     def score(
         self,
         rows: Sequence[LabelledText],
-        answers: Sequence[np.ndarray],
+        answers: Sequence[np.floating],
         data: LabelledDataConfig,
     ) -> dict[str, float]:
         """Correlations and the mean squared error."""
@@ -69,10 +69,10 @@ class Regress(TextTask):
 
     def blind(
         self, known: Sequence[LabelledText], rows: Sequence[LabelledText]
-    ) -> list[np.ndarray]:
+    ) -> list[np.floating]:
         """The mean."""
         return [np.mean([row.label for row in known])] * len(rows)
 
-    def shown(self, row: LabelledText, answer: np.ndarray) -> dict[str, Any]:
+    def shown(self, row: LabelledText, answer: np.floating) -> dict[str, Any]:
         """The value."""
         return {**self.said(row), VALUE: float(answer)}

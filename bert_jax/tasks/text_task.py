@@ -89,10 +89,10 @@ class TextTask(Task):
         self,
         rows: Sequence[LabelledText],
         examples: Sequence[Example],
-        predictions: Sequence[np.ndarray],
-    ) -> list[np.ndarray]:
+        predictions: Sequence[Any],
+    ) -> list[Any]:
         """The mean over the windows of each text."""
-        of_row: list[list[np.ndarray]] = [[] for _ in rows]
+        of_row: list[list[Any]] = [[] for _ in rows]
         for example, prediction in zip(examples, predictions, strict=True):
             of_row[example.row].append(prediction)
         return [np.mean(found, axis=0) for found in of_row]

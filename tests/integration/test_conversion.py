@@ -113,6 +113,35 @@ def test_labels_are_those_of_the_original(tmp_path):
     assert found["label"] == foreign.LABELS[wanted.argmax()]
 
 
+@pytest.mark.parametrize(
+    ("problem", "task", "labels"),
+    [
+        ("multi_label_classification", "multilabel", foreign.LABELS),
+        ("regression", "regress", ("stars",)),
+        ("", "regress", ("stars",)),  # of one output transformers takes it for granted
+    ],
+)
+def test_other_problems_come_in_and_go_out(problem, task, labels, tmp_path):
+    kind = "BertForSequenceClassification"
+    arrays = foreign.tensors(*HEADS[kind], classes=len(labels))
+    named = dict(problem_type=problem, id2label={str(n): one for n, one in enumerate(labels)})
+    workdir = convert(write(tmp_path / "hf", kind, arrays, **named), tmp_path / "out")
+    assert saved_model.load(workdir).task == task
+    x = foreign.hidden(arrays, ids_of("ab c 好"))
+    wanted = np.ravel(foreign.class_logits(arrays, x, "classifier"))
+    found = answers(workdir, "ab c 好")
+    if task == "regress":
+        assert found["value"] == pytest.approx(wanted[0], rel=1e-5)
+    else:
+        wanted = 1 / (1 + np.exp(-wanted))
+        np.testing.assert_allclose(list(found["probabilities"].values()), wanted, **TOLERANCE)
+        assert found["labels"] == [n for n, p in zip(labels, wanted, strict=True) if p >= 0.5]
+    back = convert(workdir, tmp_path / "back", format="huggingface")
+    values = json.loads((back / "config.json").read_text("utf-8"))
+    assert values["problem_type"] == (problem or "regression")
+    assert values["id2label"] == named["id2label"]
+
+
 def cut(arrays, layers):
     """The same model with the lowest layers alone."""
     return {
@@ -416,8 +445,8 @@ def other_model(folder):
     write(folder, "BertModel", model_type="albert")
 
 
-def many_labels_right(folder):
-    write(folder, "BertForSequenceClassification", problem_type="multi_label_classification")
+def several_values(folder):
+    write(folder, "BertForSequenceClassification", problem_type="regression")
 
 
 BAD = {
@@ -431,7 +460,7 @@ BAD = {
     empty: r"holds no weights",
     too_many_pieces: r"has 25 pieces and the table of the weights 24 rows",
     other_model: r"model_type 'albert' is not supported",
-    many_labels_right: r"is a classifier for multi_label_classification",
+    several_values: r"is a classifier for regression with 3 outputs",
 }
 
 
