@@ -50,4 +50,21 @@ class ClassifyBatch(NamedTuple):
 
     tokens: Tokens
     labels: Int[Any, "B"]
-    weights: Float[Any, "B"]  # 1 = an example, 0 = filling up the last batch
+    # 1 = an example, or the weight of its class in training; 0 = filling up the last batch
+    weights: Float[Any, "B"]
+
+
+class MultilabelBatch(NamedTuple):
+    """One text a row, with any number of classes."""
+
+    tokens: Tokens
+    labels: Float[Any, "B C"]  # 1 = the class is one of them
+    weights: Float[Any, "B"]
+
+
+class RegressBatch(NamedTuple):
+    """One text a row, with a number."""
+
+    tokens: Tokens
+    values: Float[Any, "B"]
+    weights: Float[Any, "B"]

@@ -321,18 +321,24 @@ class PretrainConfig:
 class LabelledDataConfig:
     """Texts with labels. Empty `validation` and `test` are cut from `train` by text hash."""
 
+    SECTION = "data."
+
     train: str  # see bert_jax.text.labelled
     validation: str
     test: str
     text_field: str
+    pair_field: str  # the second text of a pair; "" = the texts are single
     label_field: str
+    label_separator: str  # between the labels of a text that has several
+    id_field: str  # in which no two rows may say the same; "" = there is none
+    positive_label: str  # the class whose F1 is wanted; "" = none
 
 
 @dataclasses.dataclass(frozen=True)
 class FinetuneConfig:
     """A head on the encoder, trained on labelled texts."""
 
-    task: str
+    task: str  # one of bert_jax.tasks.all_tasks
     init_from: str  # workdir of a run or of a converted model, or "none" for a fresh encoder
     tokenizer: str  # for init_from=none: a tokenizer directory; else ""
     data: LabelledDataConfig
@@ -341,26 +347,38 @@ class FinetuneConfig:
     mesh: MeshConfig
     batch_size: int
     max_length: int  # tokens; longer texts are cut, and the cut ones counted
+    # Above 0 a longer text is not cut but goes into several windows that share so many tokens.
+    window_overlap: int
     epochs: int
     freeze_embeddings: bool
     freeze_layers: int  # the lowest n stay as they are
+    layer_decay: float  # of the rate, from each layer to the one below; 1 = none
+    head_steps: int  # the first n updates leave the encoder as it is
+    class_weights: str  # "none", or "balanced": rare classes count as much as frequent ones
     evals_per_epoch: int
     patience: int  # evaluations without a better metric before it stops; 0 = never
-    metric: str  # of the validation split, chooses the best checkpoint
+    metric: str  # one of the task's, on the validation split; chooses the best checkpoint
     max_skipped: int  # updates skipped in a row, for a loss or gradient not finite, end the run
     log_every: int
     prng: str
     seed: int
+    seeds: int  # runs, with the seeds from `seed` on, each in a workdir of its own
 
     def __post_init__(self):
-        one_of(self, "task", ("classify",))
         one_of(self, "prng", ("threefry2x32", "rbg"))
-        one_of(self, "metric", ("accuracy", "macro_f1", "loss"))
+        one_of(self, "class_weights", ("none", "balanced"))
         for name in ("batch_size", "epochs", "evals_per_epoch", "max_skipped", "log_every"):
             at_least(self, name, 1)
-        at_least(self, "max_length", 3)
-        at_least(self, "freeze_layers", 0)
-        at_least(self, "patience", 0)
+        at_least(self, "seeds", 1)
+        at_least(self, "max_length", 8)
+        for name in ("freeze_layers", "patience", "window_overlap", "head_steps"):
+            at_least(self, name, 0)
+        share(self, "layer_decay")
+        if self.window_overlap > self.max_length // 2:
+            raise InputError(
+                f"config.window_overlap={self.window_overlap} is more than half of"
+                f" config.max_length={self.max_length}: lower it."
+            )
         if not self.init_from:
             raise InputError(
                 "config.init_from is empty: name a pretraining workdir, or none to start fresh."

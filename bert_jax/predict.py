@@ -13,6 +13,7 @@ from bert_jax import workdir as wd
 from bert_jax.errors import InputError
 from bert_jax.tasks import saved_model
 from bert_jax.tasks.predict import Predictor
+from bert_jax.tasks.task import Text
 from bert_jax.tasks.texts import read_texts
 
 
@@ -20,8 +21,10 @@ def define_flags() -> None:
     """The flags of this command."""
     flags.DEFINE_string("model", None, "Workdir of a run or of a converted model.", required=True)
     flags.DEFINE_multi_string("text", [], "A text; may be given several times.")
+    flags.DEFINE_multi_string("pair", [], "The second text of each --text, for pairs.")
     flags.DEFINE_string("input", "", "A file of texts (lines, .jsonl, .csv, .tsv), or - for stdin.")
     flags.DEFINE_string("text_field", "text", "Field of a .jsonl, .csv or .tsv input.")
+    flags.DEFINE_string("pair_field", "", "Field of the second text of such an input, for pairs.")
     flags.DEFINE_string("output", "", "Where the JSON lines go instead of stdout.")
     flags.DEFINE_string("embed", "", "Vectors of the texts in place of answers: cls, mean, last4.")
     flags.DEFINE_bool("normalise", False, "Bring the vectors to length 1.")
@@ -35,10 +38,19 @@ def run() -> None:
         raise InputError("give either --text (once or more) or --input=FILE.")
     if given.output and not Path(given.output).absolute().parent.is_dir():
         raise InputError(f"--output={given.output} is in a directory that does not exist: make it.")
+    if given.pair and len(given.pair) != len(given.text):
+        raise InputError(
+            f"--pair is given {len(given.pair)} times and --text {len(given.text)} times: give one"
+            " of each for every pair."
+        )
     if given.text:
-        texts = [(text, f"--text number {n}") for n, text in enumerate(given.text, 1)]
+        pairs = given.pair or [""] * len(given.text)
+        texts = [
+            Text(text, pair, f"--text number {n}")
+            for n, (text, pair) in enumerate(zip(given.text, pairs, strict=True), 1)
+        ]
     else:
-        texts = read_texts(given.input, text_field=given.text_field)
+        texts = read_texts(given.input, text_field=given.text_field, pair_field=given.pair_field)
     if given.normalise and not given.embed:
         raise InputError("--normalise is for vectors: give --embed too, or leave it away.")
     predictor = Predictor(

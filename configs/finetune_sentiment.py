@@ -27,7 +27,11 @@ def get_config(arg: str = "") -> ConfigDict:
             validation="",
             test="",
             text_field="text",
+            pair_field="",
             label_field="label",
+            label_separator="|",
+            id_field="",
+            positive_label="",
         )
     )
     config.model = base.model
@@ -36,9 +40,13 @@ def get_config(arg: str = "") -> ConfigDict:
     config.mesh = base.mesh
     config.batch_size = 32
     config.max_length = 128
+    config.window_overlap = 0
     config.epochs = 3
     config.freeze_embeddings = False
     config.freeze_layers = 0
+    config.layer_decay = 1.0
+    config.head_steps = 0
+    config.class_weights = "none"
     config.evals_per_epoch = 2
     config.patience = 4
     config.metric = "accuracy"
@@ -46,6 +54,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.log_every = 50
     config.prng = "threefry2x32"
     config.seed = 0
+    config.seeds = 1
     if arg == "tiny":
         config.optimizer.learning_rate = 1e-3
         config.update(max_length=32, epochs=2, log_every=2)

@@ -21,9 +21,12 @@ from bert_jax import workdir as wd
 from bert_jax.config import LabelledDataConfig
 from bert_jax.data import prepare
 from bert_jax.fields import build
-from bert_jax.tasks import classify, evaluate, pretrain, saved_model
+from bert_jax.tasks import evaluate, finetune, pretrain, saved_model
 from bert_jax.tasks.baseline import character_ngram_accuracy
+from bert_jax.tasks.classify import Classify
 from bert_jax.tasks.predict import Predictor
+from bert_jax.tasks.splits import read_splits
+from bert_jax.tasks.task import Text
 from configs import finetune_quickstart, prepare_quickstart, pretrain_quickstart
 
 REVIEWS = (
@@ -62,11 +65,12 @@ def quickstart(root: Path, variant: str) -> None:
     stages = Stages(variant)
     manifest = stages.run("prepare", prepare.run, configs["prepare"], data)
     held_out = stages.run("pretrain", pretrain.run, configs["pretrain"], pretrained, "data")
-    stages.run("finetune", classify.run, configs["finetune"], tuned, "init_from")
-    stages.run("finetune", classify.run, configs["scratch"], scratch, "init_from", "tokenizer")
+    stages.run("finetune", finetune.run, configs["finetune"], tuned, "init_from")
+    stages.run("finetune", finetune.run, configs["scratch"], scratch, "init_from", "tokenizer")
     ours = stages.run("evaluate", evaluate.run, configs["finetune"], tuned)
     fresh = stages.run("evaluate", evaluate.run, configs["scratch"], scratch)
-    rows = classify.read_splits(build(LabelledDataConfig, configs["finetune"].data, "config.data"))
+    named = build(LabelledDataConfig, configs["finetune"].data, "config.data")
+    rows = read_splits(Classify, named)
     rival = character_ngram_accuracy(rows["train"], rows["test"])
     _predict(tuned, pretrained)
     _table(root, stages.seconds, manifest, held_out, ours, fresh, rival)
@@ -101,11 +105,11 @@ class Stages:
 def _predict(tuned: Path, pretrained: Path) -> None:
     texts = "".join(f" --text={text}" for text in REVIEWS)
     print(f"\n$ python -m bert_jax.predict --model={tuned}{texts}")
-    for line in Predictor(saved_model.load(tuned))([(text, text) for text in REVIEWS]):
+    for line in Predictor(saved_model.load(tuned))([Text(text, "", text) for text in REVIEWS]):
         shown = "  ".join(f"{name} {p:.3f}" for name, p in line["probabilities"].items())
         print(f"  {line['text']}  ->  {line['label']}  ({shown})")
     print(f"\n$ python -m bert_jax.predict --model={pretrained} --text={MASKED}")
-    for line in Predictor(saved_model.load(pretrained))([(MASKED, MASKED)]):
+    for line in Predictor(saved_model.load(pretrained))([Text(MASKED, "", MASKED)]):
         fillings = "  ".join(f"{f['token']} {f['probability']:.3f}" for f in line["masks"])
         print(f"  {line['text']}  ->  {fillings}")
 

@@ -4,7 +4,22 @@ from typing import Any
 
 from bert_jax.config import ModelConfig, OptimizerConfig
 from bert_jax.fields import build
+from bert_jax.text import wordpiece
 from configs import pretrain_base
+
+PIECES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghij", "##a", "##b", "好", "差")
+
+
+def tokenizer() -> wordpiece.WordPiece:
+    """Of PIECES: single letters, two of which go on a word, and two Chinese characters."""
+    settings = wordpiece.Settings(
+        lowercase=True,
+        strip_accents=True,
+        chinese_characters=True,
+        chinese_words=False,
+        max_word_characters=100,
+    )
+    return wordpiece.WordPiece(PIECES, settings, "small")
 
 
 def model_config(**changes: Any) -> ModelConfig:

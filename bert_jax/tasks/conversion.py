@@ -30,8 +30,14 @@ from bert_jax.training.state import TrainState
 FORMATS = ("bert_jax", "huggingface")
 # What a workdir of each task holds.
 TASKS = {
-    "classify": ("encoder", "pooler", "classifier"),
     "pretrain": ("encoder", "pooler", "mlm", "next"),
+    **dict.fromkeys(("classify", "multilabel", "regress"), ("encoder", "pooler", "classifier")),
+}
+# The task of a classifier, by Hugging Face's problem_type; "" = one of the labels is right.
+PROBLEMS = {
+    "": "classify",
+    "multi_label_classification": "multilabel",
+    "regression": "regress",
 }
 
 
@@ -70,7 +76,7 @@ class Model:
     model: ModelConfig
     tokenizer: Tokenizer
     labels: tuple[str, ...]
-    problem: str  # Hugging Face's problem_type; "" = one of the labels is right
+    problem: str  # of PROBLEMS
     length: int  # the longest row it was trained on, as far as that is known
     account: Account
 
@@ -88,11 +94,10 @@ def run(options: Options) -> None:
         raise InputError(f"--to={options.to} already holds something: name a new directory.")
     found = _open(options)
     found = _grown(found, options)
-    if options.format == "bert_jax":
-        _check_labels(found, options.source)
+    task = _task(found, options.source) if options.format == "bert_jax" else ""
     with _appearing(to) as directory:
         if options.format == "bert_jax":
-            found, what = _write_workdir(found, directory, options)
+            found, what = _write_workdir(found, task, directory, options)
         else:
             what = _write_hugging_face(found, directory)
     print(f"{options.source} ({found.kind})")
@@ -127,7 +132,7 @@ def _open_workdir(path: Path) -> Model:
         model=saved.model,
         tokenizer=saved.tokenizer,
         labels=saved.labels,
-        problem="",
+        problem=next((p for p, task in PROBLEMS.items() if task == saved.task), ""),
         length=saved.run["length"],
         account=Account(loaded={name: name for name in params}),
     )
@@ -171,13 +176,18 @@ def _grown(found: Model, options: Options) -> Model:
     return dataclasses.replace(found, params=params, model=model, tokenizer=tokenizer)
 
 
-def _check_labels(found: Model, source: str) -> None:
-    """Raises InputError for a classifier of another kind than the one there is here."""
-    if "classifier" in found.modules and (found.problem or len(found.labels) < 2):
+def _task(found: Model, source: str) -> str:
+    """The task of the workdir to be. Raises InputError for a classifier that is of none."""
+    if "classifier" not in found.modules:
+        return "pretrain"
+    classes = len(found.labels)
+    problem = "regression" if classes == 1 and not found.problem else found.problem
+    if problem not in PROBLEMS or (problem == "regression" and classes > 1):
         raise InputError(
-            f"--from={source} is a classifier for {found.problem or 'one label'}, and here one of"
-            " several labels is right: write --format=huggingface."
+            f"--from={source} is a classifier for {problem} with {classes} outputs, which no"
+            " task here has: write --format=huggingface."
         )
+    return PROBLEMS[problem]
 
 
 def _note_rows(account: Account, params: Params, path: str, rows: int, how: str) -> None:
@@ -185,8 +195,7 @@ def _note_rows(account: Account, params: Params, path: str, rows: int, how: str)
     account.made[f"{rows:,} rows of {path}"] = Made(how, rows * table.size // len(table), path)
 
 
-def _write_workdir(found: Model, directory: Path, options: Options) -> tuple[Model, str]:
-    task = "classify" if "classifier" in found.modules else "pretrain"
+def _write_workdir(found: Model, task: str, directory: Path, options: Options) -> tuple[Model, str]:
     found = _without_others(found, TASKS[task])
     config = {
         "task": task,
@@ -196,7 +205,7 @@ def _write_workdir(found: Model, directory: Path, options: Options) -> tuple[Mod
     found.tokenizer.save(directory / wd.TOKENIZER)
     record = {
         "config": config,
-        "labels": list(found.labels) if task == "classify" else [],
+        "labels": list(found.labels) if task != "pretrain" else [],
         "length": found.length,
         "tokenizer": wd.read_files(directory / wd.TOKENIZER),
         "is_over": True,

@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from bert_jax.arrays import Tokens
-from bert_jax.data.labelled import Example, ordered_batches
+from bert_jax.data.encoding import Encoding, pad_tokens
+from bert_jax.data.epochs import ordered_batches
 from bert_jax.errors import InputError
 from bert_jax.model.encoder import Encoder
 from bert_jax.model.states import last_states
@@ -45,19 +46,14 @@ class Embedder:
         self._embed = jax.jit(self._vectors)
 
     def __call__(
-        self, rows: Sequence[np.ndarray], *, batch_size: int, max_length: int
+        self, rows: Sequence[Encoding], *, batch_size: int, max_length: int
     ) -> list[dict[str, Any]]:
         """`{"embedding": [...]}` for every `[CLS] text [SEP]`, in order."""
-        examples = [Example(row, 0) for row in rows]
         vectors = np.zeros((len(rows), self._found.model.width), np.float32)
-        batches = ordered_batches(
-            examples,
-            batch_size=batch_size,
-            max_length=max_length,
-            pad=self._found.tokenizer.special.pad,
-        )
-        for indices, batch in batches:
-            vectors[indices] = np.asarray(self._embed(self._params, batch.tokens))[: len(indices)]
+        pad = self._found.tokenizer.special.pad
+        for indices in ordered_batches([len(row.ids) for row in rows], batch_size=batch_size):
+            tokens = pad_tokens([rows[i] for i in indices], batch_size, max_length, pad)
+            vectors[indices] = np.asarray(self._embed(self._params, tokens))[: len(indices)]
         return [{"embedding": vector.tolist()} for vector in vectors]
 
     def _vectors(self, params: PyTree, tokens: Tokens) -> Float[Array, "B D"]:

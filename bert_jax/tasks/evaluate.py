@@ -1,19 +1,18 @@
-"""Held-out numbers of a finished run: a classifier's test rows, a pretraining's held-out rows."""
+"""Held-out numbers of a finished run: a task's test rows, a pretraining's held-out rows."""
 
 import dataclasses
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-
 from bert_jax import workdir as wd
 from bert_jax.config import FinetuneConfig, PretrainConfig
-from bert_jax.data.labelled import Example, encode_texts, label_ids
 from bert_jax.errors import InputError
 from bert_jax.fields import Values, build
-from bert_jax.tasks import classify, pretrain, saved_model
-from bert_jax.tasks.classifier import Classifier, confusion, score
-from bert_jax.text.labelled import read_labelled
+from bert_jax.tasks import all_tasks, pretrain, saved_model
+from bert_jax.tasks.forward import Forward
+from bert_jax.tasks.splits import TEST, read_splits
+from bert_jax.tasks.task import Task
+from bert_jax.tasks.tuning import EVAL_BATCH
 from bert_jax.training.sharding import one_device_mesh
 
 EVALUATION = "evaluation.json"
@@ -26,7 +25,7 @@ def run(config: Values, workdir: str | Path) -> dict[str, Any]:
 
     Everything is as the run was made, its rows too, so that no training row can become a
     test row. Of `config` only the task is read, and where other rows are named:
-    `data.test` for a classifier, `data` for a pretraining.
+    `data.test` for a fine-tuning, `data` for a pretraining.
     """
     found = saved_model.load(workdir)
     task = config.get("task", "prepare")
@@ -35,7 +34,8 @@ def run(config: Values, workdir: str | Path) -> dict[str, Any]:
             f"{workdir} holds a {found.task} run and the config is for {task}:"
             " give the config it was made with."
         )
-    result = TASKS[found.task](config, found)
+    evaluate = _evaluate_pretraining if task == "pretrain" else _evaluate_task
+    result = evaluate(config, found)
     wd.write_json(found.directory / EVALUATION, result)
     return result
 
@@ -52,60 +52,54 @@ def _evaluate_pretraining(config: Values, found: saved_model.SavedModel) -> dict
     made_with = _made_with(PretrainConfig, config, found)
     metrics = pretrain.evaluate_heldout(made_with, found, config["data"])
     print(f"{found.directory}, step {found.step}, held-out rows")
-    for name, value in metrics.items():
-        print(f"  {name:20} {value:.4f}")
+    _print_numbers(metrics)
     return {"step": found.step, **metrics}
 
 
-def _evaluate_classifier(config: Values, found: saved_model.SavedModel) -> dict[str, Any]:
+def _evaluate_task(config: Values, found: saved_model.SavedModel) -> dict[str, Any]:
     made_with = _made_with(FinetuneConfig, config, found)
-    max_length = min(made_with.max_length, found.model.positions)
+    kind = all_tasks.named(found.task)
     test = config["data"]["test"] or made_with.data.test
+    rows = _test_rows(kind, made_with, test, found)
+    max_length = min(made_with.max_length, found.model.positions)
+    task = kind(found.labels, found.tokenizer, max_length, made_with.window_overlap)
+    forward = Forward(task, found.model, one_device_mesh())
+    answers = forward.answers(
+        found.params(forward.param_shapes()),
+        rows,
+        task.encode(rows).examples,
+        batch_size=EVAL_BATCH,
+    )
+    metrics = task.score(rows, answers, made_with.data)
+    result = {
+        "step": found.step,
+        "rows": len(rows),
+        **metrics,
+        **task.details(rows, answers),
+    }
+    print(f"{found.directory}, step {found.step}, {len(rows):,} test rows")
+    _print_numbers({k: v for k, v in result.items() if isinstance(v, float)})
+    for line in task.report(result):
+        print(f"  {line}")
+    return result
+
+
+def _test_rows(
+    kind: type[Task], made_with: FinetuneConfig, test: str, found: saved_model.SavedModel
+) -> list[Any]:
     if found.is_converted and not test:
         raise InputError(
             f"config.data.test is empty, and {found.directory} was converted, so that nobody here"
             " knows its training rows: name the rows to evaluate on."
         )
     if found.is_converted:
-        data = made_with.data
-        rows = read_labelled(test, text_field=data.text_field, label_field=data.label_field)
-    else:
-        rows = classify.read_splits(dataclasses.replace(made_with.data, test=test))["test"]
+        return kind.read(test, made_with.data)
+    rows = read_splits(kind, dataclasses.replace(made_with.data, test=test))[TEST]
     if not rows:
         raise InputError("config.data.test is empty: name the rows to evaluate on.")
-    truth = np.array(label_ids(rows, found.labels))
-    ids, _ = encode_texts([row.text for row in rows], found.tokenizer, max_length=max_length)
-    classifier = Classifier(found.model, len(found.labels), one_device_mesh())
-    probabilities = classifier.probabilities(
-        found.params(classifier.param_shapes()),
-        [Example(i, label) for i, label in zip(ids, truth.tolist(), strict=True)],
-        batch_size=classify.EVAL_BATCH,
-        max_length=max_length,
-        pad=found.tokenizer.special.pad,
-    )
-    scores = score(truth, probabilities)
-    right = scores["accuracy"]
-    result = {
-        "step": found.step,
-        "rows": len(rows),
-        **scores,
-        "accuracy_error": (right * (1 - right) / len(rows)) ** 0.5,  # one standard error
-        "labels": list(found.labels),
-        "confusion": confusion(truth, probabilities),
-    }
-    _print_classifier(result, found)
-    return result
+    return rows
 
 
-def _print_classifier(result: dict[str, Any], found: saved_model.SavedModel) -> None:
-    print(f"{found.directory}, step {found.step}, {result['rows']:,} test rows")
-    print(f"  accuracy  {result['accuracy']:.2%} (standard error {result['accuracy_error']:.2%})")
-    print(f"  macro F1  {result['macro_f1']:.2%}")
-    print(f"  loss      {result['loss']:.4f} nats")
-    print("  confusion (rows: true, columns: predicted)")
-    print("    " + "".join(f"{label:>10}" for label in ("", *result["labels"])))
-    for label, counts in zip(result["labels"], result["confusion"], strict=True):
-        print("    " + f"{label:>10}" + "".join(f"{count:>10,}" for count in counts))
-
-
-TASKS = {"pretrain": _evaluate_pretraining, "classify": _evaluate_classifier}
+def _print_numbers(metrics: dict[str, float]) -> None:
+    for name, value in metrics.items():
+        print(f"  {name:20} {value:.4f}")

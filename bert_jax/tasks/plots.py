@@ -15,7 +15,8 @@ CURVES = "curves.png"
 PANELS = {
     "masked-token loss (nats)": ("mlm_loss", "unigram_loss"),
     "loss (nats)": ("loss", "next_loss"),
-    "accuracy": ("mlm_accuracy", "next_accuracy", "accuracy", "macro_f1"),
+    "accuracy": ("mlm_accuracy", "next_accuracy", "accuracy", "macro_f1", "micro_f1", "f1"),
+    "correlation": ("matthews", "pearson", "spearman"),
     "learning rate": ("learning_rate",),
 }
 

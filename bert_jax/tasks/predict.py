@@ -1,4 +1,4 @@
-"""New text to probabilities: the label of a classifier, the fillings of [MASK]."""
+"""New text to answers: those of a fine-tuned task, the fillings of [MASK], vectors."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,19 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from bert_jax.arrays import Tokens
-from bert_jax.data.labelled import Example, add_special, bucket, make_batch
+from bert_jax.data.encoding import SINGLE_SPECIAL, Encoding, bucket, pad_tokens, single
 from bert_jax.errors import InputError
 from bert_jax.model.bert import MlmModel
-from bert_jax.tasks.classifier import Classifier
+from bert_jax.tasks import all_tasks
 from bert_jax.tasks.embedding import Embedder
+from bert_jax.tasks.forward import Forward
 from bert_jax.tasks.saved_model import SavedModel
+from bert_jax.tasks.task import Text
 from bert_jax.training.sharding import one_device_mesh
 
 BATCH = 32
 FILLINGS = 5
-
-# A text and what to call it in an error message: a file and line, say.
-Text = tuple[str, str]
 
 
 class Predictor:
@@ -44,17 +43,18 @@ class Predictor:
         if embed:
             self._predict = self._embedder(embed, normalise)
         else:
-            self._predict = {"classify": self._classifier, "pretrain": self._filler}[found.task]()
+            self._predict = self._filler() if found.task == "pretrain" else self._task()
 
     def __call__(self, texts: Sequence[Text]) -> list[dict[str, Any]]:
         """One JSON-ready object a text, in order.
 
-        A classifier gives text, label and probabilities by label; a pretrained model
+        A fine-tuned model gives what `Task.shown` of its task says; a pretrained model
         gives text and `masks`, a list with the FILLINGS most probable pieces for each
         [MASK] in it: which one (`mask`, from 0), `token`, `probability`; with `embed` there
         is text and `embedding`.
-        Raises InputError for a text over the model's length (unless `truncate`) and,
-        with a pretrained model, for one without [MASK].
+        Raises InputError for a text over the model's length (unless `truncate`), for a second
+        text where the model takes none or the other way round, and, with a pretrained
+        model, for one without [MASK].
         """
         return [
             result
@@ -62,19 +62,31 @@ class Predictor:
             for result in self._predict(texts[start : start + BATCH])
         ]
 
-    def _encode(self, texts: Sequence[Text], *, allow_special: bool) -> list[np.ndarray]:
-        longest = self._max_length()
+    def _encode(self, texts: Sequence[Text], *, allow_special: bool) -> list[Encoding]:
+        room = self._max_length() - SINGLE_SPECIAL
         tokenizer = self._found.tokenizer
         rows = []
-        for text, where in texts:
+        for text, pair, where in texts:
+            self._check_pair(pair, where, wanted=False)
             ids = tokenizer.encode(text, allow_special=allow_special).ids
-            if len(ids) > longest - 2 and not self._truncate:
-                raise InputError(
-                    f"{where} has {len(ids) + 2} tokens and the model takes {longest}:"
-                    " shorten it, or give --truncate to use its beginning."
-                )
-            rows.append(add_special(ids[: longest - 2], tokenizer))
+            if len(ids) > room:
+                self._check_cut(len(ids) + SINGLE_SPECIAL, where)
+            rows.append(single(ids[:room], tokenizer))
         return rows
+
+    def _check_pair(self, pair: str, where: str, *, wanted: bool) -> None:
+        if bool(pair) != wanted:
+            what = "has no second text and the model takes pairs: give --pair or --pair_field"
+            if pair:
+                what = "has a second text and the model takes single ones: leave it away"
+            raise InputError(f"{where} {what}.")
+
+    def _check_cut(self, tokens: int, where: str) -> None:
+        if not self._truncate:
+            raise InputError(
+                f"{where} has {tokens} tokens and the model takes {self._max_length()}:"
+                " shorten it, or give --truncate to use its beginning."
+            )
 
     def _max_length(self) -> int:
         # Not the number of positions: those past the training length were never trained.
@@ -92,33 +104,32 @@ class Predictor:
                 max_length=self._max_length(),
             )
             return [
-                {"text": text, **vector} for (text, _), vector in zip(texts, vectors, strict=True)
+                {"text": text.text, **vector} for text, vector in zip(texts, vectors, strict=True)
             ]
 
         return predict
 
-    def _classifier(self) -> Callable[[Sequence[Text]], list[dict[str, Any]]]:
+    def _task(self) -> Callable[[Sequence[Text]], list[dict[str, Any]]]:
         found = self._found
-        classifier = Classifier(found.model, len(found.labels), one_device_mesh())
-        params = found.params(classifier.param_shapes())
+        overlap = 0 if found.is_converted else found.run["config"]["window_overlap"]
+        task = all_tasks.named(found.task)(
+            found.labels, found.tokenizer, self._max_length(), overlap
+        )
+        forward = Forward(task, found.model, one_device_mesh())
+        params = found.params(forward.param_shapes())
 
         def predict(texts: Sequence[Text]) -> list[dict[str, Any]]:
-            rows = self._encode(texts, allow_special=False)
-            probabilities = classifier.probabilities(
-                params,
-                [Example(row, 0) for row in rows],
-                batch_size=1 if len(rows) == 1 else BATCH,
-                max_length=self._max_length(),
-                pad=found.tokenizer.special.pad,
-            )
-            return [
-                {
-                    "text": text,
-                    "label": found.labels[int(row.argmax())],
-                    "probabilities": dict(zip(found.labels, row.tolist(), strict=True)),
-                }
-                for (text, _), row in zip(texts, probabilities, strict=True)
-            ]
+            for text in texts:
+                if not found.is_converted:  # else nobody knows
+                    wanted = bool(found.run["config"]["data"]["pair_field"])
+                    self._check_pair(text.pair, text.where, wanted=wanted)
+            rows = [task.row_of(text) for text in texts]
+            examples, cut = task.encode(rows)
+            for row, tokens in cut.items():
+                self._check_cut(tokens, texts[row].where)
+            batch_size = 1 if len(examples) == 1 else BATCH
+            answers = forward.answers(params, rows, examples, batch_size=batch_size)
+            return [task.shown(*one) for one in zip(rows, answers, strict=True)]
 
         return predict
 
@@ -140,17 +151,17 @@ class Predictor:
             logits = logits[..., : found.tokenizer.vocab_size]
             return jax.lax.top_k(jax.nn.softmax(logits, axis=-1), FILLINGS)
 
-        def predict_one(text: str, where: str, row: np.ndarray) -> dict[str, Any]:
-            masks = np.flatnonzero(row == special.mask)
+        def predict_one(text: str, where: str, row: Encoding) -> dict[str, Any]:
+            masks = np.flatnonzero(row.ids == special.mask)
             if not len(masks):
                 raise InputError(
                     f"{where} holds no {found.tokenizer.pieces[special.mask]}: put it where the"
                     " pretrained model shall fill in, or name a fine-tuned model."
                 )
-            batch = make_batch([Example(row, 0)], 1, self._max_length(), special.pad)
+            tokens = pad_tokens([row], 1, self._max_length(), special.pad)
             slots = np.zeros((1, bucket(len(masks), self._max_length())), np.int32)
             slots[0, : len(masks)] = masks
-            probabilities, ids = map(np.asarray, fill(params, batch.tokens, slots))
+            probabilities, ids = map(np.asarray, fill(params, tokens, slots))
             fillings = [
                 {"mask": slot, "token": found.tokenizer.pieces[i], "probability": float(p)}
                 for slot in range(len(masks))
@@ -161,8 +172,8 @@ class Predictor:
         def predict(texts: Sequence[Text]) -> list[dict[str, Any]]:
             rows = self._encode(texts, allow_special=True)
             return [
-                predict_one(text, where, row)
-                for (text, where), row in zip(texts, rows, strict=True)
+                predict_one(text.text, text.where, row)
+                for text, row in zip(texts, rows, strict=True)
             ]
 
         return predict

@@ -29,10 +29,10 @@ MODULES = {
 class SavedModel:
     """What `load` found; `step` is that of the checkpoint."""
 
-    task: str  # "pretrain" or "classify"
+    task: str  # "pretrain" or one of all_tasks
     model: ModelConfig
     tokenizer: Tokenizer
-    labels: tuple[str, ...]  # of a classifier, in the order of its logits
+    labels: tuple[str, ...]  # of a fine-tuned model, in the order of its outputs
     run: dict[str, Any]  # the record beside the arrays
     step: int
     directory: Path

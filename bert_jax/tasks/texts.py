@@ -3,36 +3,46 @@
 from typing import Any
 
 from bert_jax.errors import InputError
-from bert_jax.tasks.predict import Text
+from bert_jax.tasks.task import Text
 from bert_jax.text import files
 
 STDIN = "-"
 
 
-def read_texts(path: str, *, text_field: str = "text") -> list[Text]:
+def read_texts(path: str, *, text_field: str, pair_field: str) -> list[Text]:
     """Every text with its place; `-` is stdin, read as plain lines.
 
-    `.jsonl`, `.csv`, `.tsv` and `.parquet` files are read by their field `text_field`; any
-    other file holds one text a line, blank lines left out. Raises InputError naming the
-    place, also of a record without text: leaving it out would shift the results against the
-    records.
+    `.jsonl`, `.csv`, `.tsv` and `.parquet` files are read by their field `text_field`, and
+    `pair_field` where the texts are pairs; any other file holds one text a line, blank lines
+    left out. Raises InputError naming the place, also of a record without text: leaving it out
+    would shift the results against the records.
     """
     file = "/dev/stdin" if path == STDIN else path
     if files.suffix(file) in files.RECORDS:
+        fields = [name for name in (text_field, pair_field) if name]
         texts = [
-            (_text(record, text_field, where), where)
-            for where, record in files.records(file, [text_field])
+            Text(
+                _text(record, text_field, where),
+                _text(record, pair_field, where) if pair_field else "",
+                where,
+            )
+            for where, record in files.records(file, fields)
         ]
+    elif pair_field:
+        raise InputError(
+            f"--pair_field={pair_field} is for records, and {file} holds lines: give a file that"
+            f" ends in one of {', '.join(files.RECORDS)}."
+        )
     else:
         lines = ((line.text, f"{file}:{line.number}") for line in files.lines(file))
-        texts = [(text, where) for text, where in lines if text.strip()]
+        texts = [Text(text, "", where) for text, where in lines if text.strip()]
     if not texts:
         raise InputError(f"{file} holds no text: give it at least one line.")
     return texts
 
 
-def _text(record: dict[str, Any], text_field: str, where: str) -> str:
-    text = files.as_text(files.field(record, text_field, where), text_field, where)
+def _text(record: dict[str, Any], name: str, where: str) -> str:
+    text = files.as_text(files.field(record, name, where), name, where)
     if not text.strip():
-        raise InputError(f"{where}: field {text_field!r} is empty; fill it in or drop the record.")
+        raise InputError(f"{where}: field {name!r} is empty; fill it in or drop the record.")
     return text

@@ -136,7 +136,7 @@ def _training_rows(
     read: Callable[[Path], Iterator[packages.Review]], archive: Path
 ) -> list[labelled.LabelledText]:
     """Of the clean split: the other rows are what a model is tested on."""
-    rows = [labelled.LabelledText(*review) for review in read(archive)]
+    rows = [labelled.LabelledText(text, "", label, where) for text, label, where in read(archive)]
     return labelled.clean_split(rows)["train"]
 
 

@@ -241,7 +241,7 @@ def field(record: dict[str, Any], name: str, where: str) -> Any:
     if name not in record:
         raise InputError(
             f"{where} has no field {name!r}; it has {', '.join(map(repr, record)) or 'none'}:"
-            " set text_field or label_field to one of them."
+            " set text_field, pair_field or label_field to one of them."
         )
     return record[name]
 

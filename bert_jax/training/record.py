@@ -15,7 +15,7 @@ from bert_jax.errors import InputError
 from bert_jax.training.checksums import checksums
 from bert_jax.training.paths import map_paths
 
-FORMAT = 3  # of a checkpoint: its parts and what the record holds
+FORMAT = 4  # of a checkpoint: its parts and what the record holds
 _HASH = "sha256"
 
 

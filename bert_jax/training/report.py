@@ -94,7 +94,7 @@ class Report:
             metrics["parameter_norm"] = float(self._parameter_norm(params))
             metrics |= timing
             self._log.write(step, "train", metrics)
-            shown = {short: metrics[name] for name, short in self._shown.items()}
+            shown = {short: metrics[name] for name, short in self._shown.items() if name in metrics}
             self._log.progress(step, shown)
             if line := self._remark(step, metrics):
                 self._log.say(line)

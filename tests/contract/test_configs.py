@@ -8,15 +8,19 @@ import pkgutil
 import jax
 import numpy as np
 import pytest
+import small
 from ml_collections.config_flags import config_path
 
 import configs
-from bert_jax.arrays import ClassifyBatch, PretrainBatch, Tokens
+from bert_jax.arrays import PretrainBatch, Tokens
 from bert_jax.config import FinetuneConfig, MeshConfig, PrepareConfig, PretrainConfig
 from bert_jax.fields import build
-from bert_jax.model.bert import ClassifyModel, PretrainModel
-from bert_jax.tasks import classify, pretrain
-from bert_jax.tasks.classifier import Classifier
+from bert_jax.model.bert import PretrainModel
+from bert_jax.tasks import all_tasks, pretrain
+from bert_jax.tasks.forward import Forward
+from bert_jax.tasks.layer_rates import moves
+from bert_jax.tasks.task import Text
+from bert_jax.tasks.tuning import make_objective
 from bert_jax.training.optimizer import make_optimizer
 from bert_jax.training.schedules import make_schedule
 from bert_jax.training.sharding import batch_placer, make_mesh
@@ -60,10 +64,14 @@ def pretrain_batch(rows, length, slots, vocab_size, seed=0):
     )
 
 
-def classify_batch(rows, length, vocab_size, seed=0):
-    tokens = pretrain_batch(rows, length, 1, vocab_size, seed).tokens
-    labels = np.random.default_rng(seed).integers(2, size=rows, dtype=np.int32)
-    return ClassifyBatch(tokens, labels, np.ones(rows, np.float32))
+def task_of(config):
+    """The task, and a batch of one text as long as there are any."""
+    kind = all_tasks.named(config.task)
+    kind.check(config)
+    task = kind(("0", "1"), small.tokenizer(), config.max_length, config.window_overlap)
+    pair = "b" if config.data.pair_field else ""
+    row = task.row_of(Text("a " * config.max_length, pair, "here"))
+    return task, task.batch(task.encode([row]).examples[:1], config.batch_size)
 
 
 def shapes(tree):
@@ -147,20 +155,15 @@ def test_a_pretraining_step_traces(name, variant):
 def test_a_fine_tuning_step_traces(name, variant):
     config = load(name, variant)
     model = dataclasses.replace(config.model, vocab_size=BERT_VOCABULARY)
-    classifier = Classifier(model, 2, make_mesh(config.mesh))
-    optimizer = make_optimizer(config.optimizer)
+    task, batch = task_of(config)
+    forward = Forward(task, model, make_mesh(config.mesh))
+    optimizer = make_optimizer(config.optimizer, moves(config, model.layers))
     rate_of = by_step(make_schedule(config.optimizer, total_steps=100))
-    after, metrics = trace(
-        classifier.init_params,
-        optimizer,
-        rate_of,
-        classify.make_objective(classifier.model),
-        classify_batch(config.batch_size, config.max_length, BERT_VOCABULARY),
-    )
-    assert after.params["classifier"]["dense"]["kernel"].shape == (model.width, 2)
-    assert set(metrics) == {
-        *("loss", "accuracy", "tokens", "skipped", "gradient_norm", "learning_rate"),
-    }
+    assert batch.tokens.ids.shape[-1] == config.max_length
+    after, metrics = trace(forward.init_params, optimizer, rate_of, make_objective(forward), batch)
+    assert after.params["encoder"]["embeddings"]["token"].shape[0] == BERT_VOCABULARY
+    names = {"loss", "tokens", "skipped", "gradient_norm", "learning_rate"}
+    assert names <= set(metrics)
 
 
 @pytest.mark.parametrize("language", ["zh", "en"])
@@ -252,14 +255,15 @@ def test_a_fine_tuning_step_compiles_once(caplog):
     mesh = make_mesh(config.mesh)
     optimizer = make_optimizer(config.optimizer)
     rate_of = by_step(make_schedule(config.optimizer, total_steps=3))
-    classifier = Classifier(model, 2, mesh)
+    task, batch = task_of(config)
+    forward = Forward(task, model, mesh)
     compiled = compilations(
         caplog,
-        classifier.init_params,
+        forward.init_params,
         optimizer,
         rate_of,
-        classify.make_objective(ClassifyModel(model, 2, mesh)),
-        [classify_batch(16, 16, 64, seed) for seed in range(3)],
+        make_objective(forward),
+        [batch] * 3,
         mesh,
     )
     assert compiled == 1

@@ -12,9 +12,10 @@ from safetensors.numpy import load_file, save_file
 
 from bert_jax import workdir as wd
 from bert_jax.errors import InputError
-from bert_jax.tasks import classify, conversion, evaluate, pretrain, saved_model
+from bert_jax.tasks import conversion, evaluate, finetune, pretrain, saved_model, tuning
 from bert_jax.tasks.conversion import Options
 from bert_jax.tasks.predict import Predictor
+from bert_jax.tasks.task import Text
 from bert_jax.training.logging import read_metrics
 from bert_jax.training.record import by_path
 
@@ -57,7 +58,7 @@ def convert(source, to, **changes):
 
 
 def answers(workdir, text):
-    (found,) = Predictor(saved_model.load(workdir))([(text, "here")])
+    (found,) = Predictor(saved_model.load(workdir))([Text(text, "", "here")])
     return found
 
 
@@ -112,6 +113,35 @@ def test_labels_are_those_of_the_original(tmp_path):
     assert found["label"] == foreign.LABELS[wanted.argmax()]
 
 
+@pytest.mark.parametrize(
+    ("problem", "task", "labels"),
+    [
+        ("multi_label_classification", "multilabel", foreign.LABELS),
+        ("regression", "regress", ("stars",)),
+        ("", "regress", ("stars",)),  # of one output transformers takes it for granted
+    ],
+)
+def test_other_problems_come_in_and_go_out(problem, task, labels, tmp_path):
+    kind = "BertForSequenceClassification"
+    arrays = foreign.tensors(*HEADS[kind], classes=len(labels))
+    named = dict(problem_type=problem, id2label={str(n): one for n, one in enumerate(labels)})
+    workdir = convert(write(tmp_path / "hf", kind, arrays, **named), tmp_path / "out")
+    assert saved_model.load(workdir).task == task
+    x = foreign.hidden(arrays, ids_of("ab c 好"))
+    wanted = np.ravel(foreign.class_logits(arrays, x, "classifier"))
+    found = answers(workdir, "ab c 好")
+    if task == "regress":
+        assert found["value"] == pytest.approx(wanted[0], rel=1e-5)
+    else:
+        wanted = 1 / (1 + np.exp(-wanted))
+        np.testing.assert_allclose(list(found["probabilities"].values()), wanted, **TOLERANCE)
+        assert found["labels"] == [n for n, p in zip(labels, wanted, strict=True) if p >= 0.5]
+    back = convert(workdir, tmp_path / "back", format="huggingface")
+    values = json.loads((back / "config.json").read_text("utf-8"))
+    assert values["problem_type"] == (problem or "regression")
+    assert values["id2label"] == named["id2label"]
+
+
 def cut(arrays, layers):
     """The same model with the lowest layers alone."""
     return {
@@ -132,10 +162,10 @@ def test_vectors_are_made_of_the_tokens_of_the_original(pooling, tmp_path):
         wanted.append(
             {"cls": last[0], "mean": last.mean(0), "last4": (last + first).mean(0) / 2}[pooling]
         )
-    rows = Predictor(found, embed=pooling)([(text, "here") for text in texts])
+    rows = Predictor(found, embed=pooling)([Text(text, "", "here") for text in texts])
     vectors = np.array([row["embedding"] for row in rows])
     np.testing.assert_allclose(vectors, wanted, **TOLERANCE)
-    (row,) = Predictor(found, embed=pooling, normalise=True)([(texts[0], "here")])
+    (row,) = Predictor(found, embed=pooling, normalise=True)([Text(texts[0], "", "here")])
     unit = wanted[0] / np.linalg.norm(wanted[0])
     np.testing.assert_allclose(row["embedding"], unit, **TOLERANCE)
     with pytest.raises(InputError, match="--embed=max is not known: cls, mean, last4"):
@@ -207,7 +237,7 @@ def test_a_converted_classifier_is_evaluated_on_named_rows(tmp_path):
     assert found["labels"] == list(foreign.LABELS)
 
 
-def first_params(module, config, workdir, monkeypatch):
+def first_params(module, run, config, workdir, monkeypatch):
     """The parameters that the training loop is handed."""
     found = {}
 
@@ -217,7 +247,7 @@ def first_params(module, config, workdir, monkeypatch):
 
     monkeypatch.setattr(module, "train", train)
     with pytest.raises(Stop):
-        module.run(config, workdir)
+        run(config, workdir)
     return found
 
 
@@ -228,7 +258,7 @@ def test_fine_tuning_begins_from_a_converted_model(kind, tmp_path, monkeypatch, 
     path = corpus.write_reviews(tmp_path / "train.csv", rows)
     config = corpus.finetune_config(path, workdir)
     config.max_length = 16
-    start = first_params(classify, config, tmp_path / "out", monkeypatch)
+    start = first_params(tuning, finetune.run, config, tmp_path / "out", monkeypatch)
     for name, array in params_of(workdir).items():
         if name.startswith(("encoder/", "pooler/")):
             np.testing.assert_array_equal(start[name], array, err_msg=name)
@@ -241,7 +271,7 @@ def test_pretraining_goes_on_from_another_workdir(converted, data, tmp_path, mon
     config = corpus.pretrain_config(data)
     config.init_from = str(converted)
     config.model.width = 64  # the sizes are the model's
-    start = first_params(pretrain, config, tmp_path / "out", monkeypatch)
+    start = first_params(pretrain, pretrain.run, config, tmp_path / "out", monkeypatch)
     for name, array in params_of(converted).items():
         np.testing.assert_array_equal(start[name], array, err_msg=name)
     written = wd.read_config(tmp_path / "out")
@@ -260,7 +290,7 @@ def test_heads_that_a_model_lacks_are_fresh_and_it_says_so(
     encoder = convert(theirs, tmp_path / "here")
     config = corpus.pretrain_config(data)
     config.init_from = str(encoder)
-    start = first_params(pretrain, config, tmp_path / "out", monkeypatch)
+    start = first_params(pretrain, pretrain.run, config, tmp_path / "out", monkeypatch)
     wanted = params_of(converted)
     assert (start["pooler/dense/kernel"] == wanted["pooler/dense/kernel"]).all()
     assert (start["mlm/dense/kernel"] != wanted["mlm/dense/kernel"]).any()
@@ -415,8 +445,8 @@ def other_model(folder):
     write(folder, "BertModel", model_type="albert")
 
 
-def many_labels_right(folder):
-    write(folder, "BertForSequenceClassification", problem_type="multi_label_classification")
+def several_values(folder):
+    write(folder, "BertForSequenceClassification", problem_type="regression")
 
 
 BAD = {
@@ -430,7 +460,7 @@ BAD = {
     empty: r"holds no weights",
     too_many_pieces: r"has 25 pieces and the table of the weights 24 rows",
     other_model: r"model_type 'albert' is not supported",
-    many_labels_right: r"is a classifier for multi_label_classification",
+    several_values: r"is a classifier for regression with 3 outputs",
 }
 
 

@@ -1,7 +1,10 @@
 """What fine-tuning starts from, keeps still, and leaves behind."""
 
+import copy
 import itertools
+import json
 import re
+import shutil
 
 import jax
 import numpy as np
@@ -11,7 +14,11 @@ from integration import corpus
 from bert_jax.config import FinetuneConfig
 from bert_jax.errors import InputError
 from bert_jax.fields import build
-from bert_jax.tasks import classify, saved_model
+from bert_jax.tasks import evaluate, finetune, saved_model, tuning
+from bert_jax.tasks.classify import Classify
+from bert_jax.tasks.predict import Predictor
+from bert_jax.tasks.splits import read_splits
+from bert_jax.tasks.task import Text
 from bert_jax.training.checkpoint import Checkpoints
 from bert_jax.training.logging import read_metrics
 from bert_jax.training.paths import map_paths
@@ -22,7 +29,7 @@ from bert_jax.training.sharding import make_mesh
 def one_device():
     """Nothing here depends on how many there are, and eight on one machine cost time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(classify, "make_mesh", lambda config: make_mesh(config, jax.devices()[:1]))
+        patch.setattr(finetune, "make_mesh", lambda config: make_mesh(config, jax.devices()[:1]))
         yield
 
 
@@ -49,9 +56,9 @@ def state_before_training(config, workdir, monkeypatch):
         found.update(flat(state.params))
         raise Stop
 
-    monkeypatch.setattr(classify, "train", train)
+    monkeypatch.setattr(tuning, "train", train)
     with pytest.raises(Stop):
-        classify.run(config, workdir)
+        finetune.run(config, workdir)
     return found
 
 
@@ -81,7 +88,7 @@ def test_frozen_parts_stay_to_the_bit_and_the_others_move(
     config = corpus.finetune_config(reviews_path, pretrained)
     config.update(freeze_embeddings=embeddings, freeze_layers=layers, epochs=1)
     config.optimizer.weight_decay = 0.1  # must not reach them either
-    classify.run(config, tmp_path)
+    finetune.run(config, tmp_path)
     before, after = saved(pretrained), saved(tmp_path)
     for path in sorted(before.keys() & after.keys()):
         if re.search(frozen, path):
@@ -95,7 +102,7 @@ def from_scratch(data, reviews_path, tmp_path_factory):
     directory = tmp_path_factory.mktemp("scratch")
     config = corpus.finetune_config(reviews_path, "none", str(data / "tokenizer"))
     config.update(epochs=12, evals_per_epoch=1, patience=0)
-    return directory, classify.run(config, directory)
+    return directory, finetune.run(config, directory)
 
 
 def test_from_scratch_learns_the_words_that_tell(from_scratch):
@@ -126,7 +133,7 @@ def test_stops_when_the_curve_turns_and_keeps_the_best(
     config = corpus.finetune_config(reviews_path, pretrained)
     config.update(metric=metric, patience=2)
     values = iter(curve)
-    monkeypatch.setattr(classify, "score", lambda *_: {metric: next(values)})
+    monkeypatch.setattr(Classify, "score", lambda *_: {metric: next(values)})
     seen = []
     save = Checkpoints.save
 
@@ -135,7 +142,7 @@ def test_stops_when_the_curve_turns_and_keeps_the_best(
         save(self, state, run, metrics)
 
     monkeypatch.setattr(Checkpoints, "save", note)
-    result = classify.run(config, tmp_path)
+    result = finetune.run(config, tmp_path)
     logged = [p[metric] for p in read_metrics(tmp_path) if p["split"] == "validation"]
     assert logged == curve[:last]
     step, params = seen[best - 1]
@@ -152,10 +159,10 @@ def test_patience_zero_goes_to_the_end(pretrained, reviews_path, tmp_path, monke
     config = corpus.finetune_config(reviews_path, pretrained)
     config.update(patience=0, evals_per_epoch=4)
     values = itertools.count(0.9, -0.05)
-    monkeypatch.setattr(classify, "score", lambda *_: {"accuracy": next(values)})
-    classify.run(config, tmp_path)
+    monkeypatch.setattr(Classify, "score", lambda *_: {"accuracy": next(values)})
+    finetune.run(config, tmp_path)
     steps = [p["step"] for p in read_metrics(tmp_path) if p["split"] == "validation"]
-    train = classify.read_splits(build(FinetuneConfig, config).data)["train"]
+    train = read_splits(Classify, build(FinetuneConfig, config).data)["train"]
     epoch = -(-len(train) // 16)
     assert epoch % 4  # so that the parts of an epoch differ in length
     # Four an epoch, evenly, and none too many at the end of one.
@@ -166,10 +173,143 @@ def test_patience_zero_goes_to_the_end(pretrained, reviews_path, tmp_path, monke
     }
 
 
+def write_rows(path, rows):
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
+    return path
+
+
+def from_nothing(data, path, **changes):
+    config = corpus.finetune_config(path, "none", str(data / "tokenizer"))
+    config.update(epochs=8, evals_per_epoch=1, patience=0)
+    config.update(changes)
+    return config
+
+
+def test_several_labels_are_learnt(data, tmp_path):
+    # Two words tell of the first label, one of the second; a third of the texts has neither.
+    rows = [
+        {
+            "text": text,
+            "label": [*(["差"] if label == "差评" else []), *["店员"] * ("店员" in text)],
+        }
+        for text, label in corpus.reviews(200)
+    ]
+    path = write_rows(tmp_path / "rows.jsonl", rows)
+    config = from_nothing(data, path, task="multilabel", metric="micro_f1")
+    best = finetune.run(config, tmp_path / "run")
+    assert best["micro_f1"] > 0.9
+    found = evaluate.run(config, tmp_path / "run")
+    assert found["micro_f1"] > 0.85
+    predict = Predictor(saved_model.load(tmp_path / "run"))
+    texts = ["热茶糟糕，春天再看店员也失望。", "热茶精彩，春天再看老板也温暖。"]
+    both, neither = predict([Text(text, "", "here") for text in texts])
+    assert (both["labels"], neither["labels"]) == (["差", "店员"], [])
+    assert list(both) == ["text", "labels", "probabilities"]
+
+
+def test_a_value_of_the_second_text_is_learnt(data, tmp_path):
+    rows = [{"text": a, "second": b, "label": value} for a, b, value in corpus.rated(200)]
+    path = write_rows(tmp_path / "rows.jsonl", rows)
+    config = from_nothing(data, path, task="regress", metric="pearson", max_length=64)
+    config.model.positions = 64
+    config.data.pair_field = "second"
+    best = finetune.run(config, tmp_path / "run")
+    assert best["pearson"] > 0.9
+    assert best["mse"] < 0.5  # of values whose variance is above 2
+    assert evaluate.run(config, tmp_path / "run")["pearson"] > 0.85
+    predict = Predictor(saved_model.load(tmp_path / "run"))
+    first, bad = "春天，城南的书店里坐满了人。", "热茶糟糕，春天再看老板也失望。"
+    low, high = predict([Text(first, bad, "a"), Text(first, "热茶精彩，春天老板也温暖。", "b")])
+    assert list(low) == ["text", "pair", "value"]
+    assert low["value"] < 0 < high["value"]
+    with pytest.raises(InputError, match=r"^a has no second text and the model takes pairs"):
+        predict([Text(first, "", "a")])
+
+
+@pytest.fixture(scope="module")
+def seeds(pretrained, reviews_path, tmp_path_factory):
+    config = corpus.finetune_config(reviews_path, pretrained)
+    config.update(seed=3, seeds=2, epochs=1)
+    directory = tmp_path_factory.mktemp("seeds")
+    return config, directory, finetune.run(config, directory)
+
+
+def test_seeds_are_runs_of_their_own(seeds, pretrained, reviews_path, tmp_path):
+    config, directory, result = seeds
+    assert json.loads((directory / "seeds.json").read_text()) == json.loads(json.dumps(result))
+    assert list(result["seeds"]) == [3, 4]
+    config = corpus.finetune_config(reviews_path, pretrained)
+    config.update(seed=4, epochs=1)
+    alone = finetune.run(config, tmp_path)
+    assert {n: alone[n] for n in result["mean"]["validation"]} == result["seeds"][4]["validation"]
+    assert_same_params(tmp_path, directory / "seed_4")
+    tested = evaluate.run(config, directory / "seed_4")
+    for name, value in result["seeds"][4]["test"].items():
+        assert tested[name] == pytest.approx(value, rel=1e-6), name
+
+
+def assert_same_params(one, other):
+    one, other = saved(one), saved(other)
+    for path, value in one.items():
+        np.testing.assert_array_equal(value, other[path], err_msg=path)
+
+
+def test_another_seed_is_another_run(seeds):
+    one, other = (saved(seeds[1] / f"seed_{seed}") for seed in (3, 4))
+    assert (one["classifier/dense/kernel"] != other["classifier/dense/kernel"]).any()
+
+
+def test_finished_seeds_are_left_alone_and_more_may_follow(seeds, tmp_path, monkeypatch):
+    config, directory, result = seeds
+    shutil.copytree(directory, tmp_path, dirs_exist_ok=True)
+    monkeypatch.setattr(tuning, "train", None)
+    assert finetune.run(config, tmp_path) == result
+    config = copy.deepcopy(config)
+    config.batch_size = 8
+    with pytest.raises(InputError, match=r"config\.batch_size=16, and this one has 8"):
+        finetune.run(config, tmp_path)
+
+
+def test_head_steps_leave_the_encoder_and_then_do_not(
+    pretrained, reviews_path, tmp_path, monkeypatch
+):
+    config = corpus.finetune_config(reviews_path, pretrained)
+    config.update(head_steps=2, epochs=1, evals_per_epoch=100, patience=0)
+    seen = []
+    monkeypatch.setattr(Checkpoints, "save", lambda _, state, *__, **___: seen.append(state.params))
+    monkeypatch.setattr(finetune.plots, "draw_curves", lambda _: None)
+    finetune.run(config, tmp_path)
+    before, path = saved(pretrained), "encoder/layer_0/attention/query/kernel"
+    moved = [(flat(params)[path] != before[path]).any() for params in seen[:3]]
+    assert moved == [False, False, True]
+    head = [flat(params)["classifier/dense/kernel"] for params in seen[:2]]
+    assert (head[0] != head[1]).any()
+
+
+def test_class_weights_are_for_training_alone(pretrained, reviews_path, tmp_path, monkeypatch):
+    config = corpus.finetune_config(reviews_path, pretrained)
+    config.class_weights = "balanced"
+    found = {}
+
+    def train(state, step, batches, **_):
+        found["weights"] = np.asarray(next(batches).weights)
+        raise Stop
+
+    monkeypatch.setattr(tuning, "train", train)
+    with pytest.raises(Stop):
+        finetune.run(config, tmp_path)
+    labels = [
+        row.label for row in read_splits(Classify, build(FinetuneConfig, config).data)["train"]
+    ]
+    wanted = {np.float32(len(labels) / 2 / labels.count(label)) for label in set(labels)}
+    assert set(found["weights"]) == wanted
+    assert len(wanted) == 2
+
+
 def test_fine_tuning_on_several_processes_is_refused(
     pretrained, reviews_path, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     with pytest.raises(InputError, match=r"fine-tuning runs in one process and here are 2"):
-        classify.run(corpus.finetune_config(reviews_path, pretrained), tmp_path / "out")
+        finetune.run(corpus.finetune_config(reviews_path, pretrained), tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -8,13 +8,15 @@ from integration import corpus
 from small import optimizer_config
 
 from bert_jax.config import ModelConfig, PretrainConfig
-from bert_jax.data.labelled import Example, encode_texts, make_batch
 from bert_jax.fields import build
 from bert_jax.model.bert import PretrainModel
-from bert_jax.tasks import classify, pretrain
-from bert_jax.tasks.classifier import Classifier
+from bert_jax.tasks import pretrain
+from bert_jax.tasks.classify import Classify
+from bert_jax.tasks.forward import Forward
 from bert_jax.tasks.phases import open_phases
+from bert_jax.tasks.tuning import make_objective
 from bert_jax.text import tokenizer as tokenizers
+from bert_jax.text.labelled import LabelledText
 from bert_jax.training.metrics import divide
 from bert_jax.training.optimizer import make_optimizer
 from bert_jax.training.schedules import make_schedule
@@ -67,16 +69,18 @@ def test_one_pretraining_batch(data):
 def test_one_classification_batch(data):
     config = build(PretrainConfig, corpus.pretrain_config(data))
     tokenizer = tokenizers.load(data / "tokenizer")
-    texts = [text for text, _ in corpus.reviews(16)]
-    ids, _ = encode_texts(texts, tokenizer, max_length=32)
+    task = Classify(("0", "1", "2"), tokenizer, max_length=32, overlap=0)
     # Labels that no word tells: each text has to be learnt.
-    examples = [Example(row, number % 3) for number, row in enumerate(ids)]
+    rows = [
+        LabelledText(text, "", str(number % 3), "here")
+        for number, (text, _) in enumerate(corpus.reviews(16))
+    ]
     mesh = make_mesh(config.mesh, jax.devices()[:1])
-    classifier = Classifier(without_dropout(config.model, tokenizer.vocab_size), 3, mesh)
+    forward = Forward(task, without_dropout(config.model, tokenizer.vocab_size), mesh)
     first, last = learn_by_heart(
-        classifier.init_params,
-        classify.make_objective(classifier.model),
-        make_batch(examples, 16, 32, tokenizer.special.pad),
+        forward.init_params,
+        make_objective(forward),
+        task.batch(task.encode(rows).examples, 16),
         mesh,
         steps=120,
     )

@@ -17,7 +17,8 @@ from integration import corpus
 
 from bert_jax.data import prepare
 from bert_jax.errors import InputError
-from bert_jax.tasks import classify, pretrain, saved_model
+from bert_jax.tasks import finetune, pretrain, saved_model, tuning
+from bert_jax.tasks.classify import Classify
 from bert_jax.training.checkpoint import BEST_METRIC, Checkpoints, has_checkpoint
 from bert_jax.training.logging import RunLog, read_metrics
 from bert_jax.training.paths import map_paths
@@ -194,7 +195,7 @@ def test_a_finished_pretraining_without_its_log_is_refused(data, pretrained, tmp
 @pytest.fixture(scope="module")
 def finetuned(pretrained, reviews_path, tmp_path_factory):
     directory = tmp_path_factory.mktemp("finetuned")
-    classify.run(corpus.finetune_config(reviews_path, pretrained), directory)
+    finetune.run(corpus.finetune_config(reviews_path, pretrained), directory)
     return directory
 
 
@@ -209,12 +210,12 @@ def test_fine_tuning_interrupted_between_evaluations(
     with monkeypatch.context() as patch:
         interrupt_at(patch, stop)
         with pytest.raises(Interrupted):
-            classify.run(config, tmp_path)
-    starts = first_steps(monkeypatch, classify)
-    best = classify.run(config, tmp_path)
+            finetune.run(config, tmp_path)
+    starts = first_steps(monkeypatch, tuning)
+    best = finetune.run(config, tmp_path)
     assert starts == [start]
     assert_same_run(tmp_path, finetuned)
-    assert best == classify.run(config, finetuned)
+    assert best == finetune.run(config, finetuned)
 
 
 def test_fine_tuning_goes_on_counting_towards_its_early_end(
@@ -223,7 +224,7 @@ def test_fine_tuning_goes_on_counting_towards_its_early_end(
     config = corpus.finetune_config(reviews_path, pretrained)
     config.patience = 2
     curve = iter([0.5, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4])
-    monkeypatch.setattr(classify, "score", lambda *_: {"accuracy": next(curve)})
+    monkeypatch.setattr(Classify, "score", lambda *_: {"accuracy": next(curve)})
     with monkeypatch.context() as patch:
         # The third evaluation is the first that is not better; the run ends a step after it.
         save, saved = Checkpoints.save, []
@@ -236,14 +237,14 @@ def test_fine_tuning_goes_on_counting_towards_its_early_end(
 
         patch.setattr(Checkpoints, "save", note)
         with pytest.raises(Interrupted):
-            classify.run(config, tmp_path)
-    starts = first_steps(monkeypatch, classify)
-    assert classify.run(config, tmp_path)["accuracy"] == 0.9
+            finetune.run(config, tmp_path)
+    starts = first_steps(monkeypatch, tuning)
+    assert finetune.run(config, tmp_path)["accuracy"] == 0.9
     values = [p["accuracy"] for p in points(tmp_path) if p["split"] == "validation"]
     assert values == [0.5, 0.9, 0.8, 0.7]
     assert starts == [saved[-1]]
     # A run that has ended early does not begin again.
-    assert classify.run(config, tmp_path)["accuracy"] == 0.9
+    assert finetune.run(config, tmp_path)["accuracy"] == 0.9
     assert next(curve) == 0.6
     assert len(starts) == 1
 
@@ -296,7 +297,7 @@ def test_other_rows_under_a_fine_tuning_are_refused(finetuned, pretrained, tmp_p
     saved["data"]["train"] = str(other)
     (workdir / "config.json").write_text(json.dumps(saved))
     with pytest.raises(InputError, match=r"was begun with other rows or from another"):
-        classify.run(corpus.finetune_config(other, pretrained), workdir)
+        finetune.run(corpus.finetune_config(other, pretrained), workdir)
 
 
 def test_another_checkpoint_under_a_fine_tuning_is_refused(
@@ -308,7 +309,7 @@ def test_another_checkpoint_under_a_fine_tuning_is_refused(
     saved = json.loads((workdir / "config.json").read_text())
     (workdir / "config.json").write_text(json.dumps(saved | {"init_from": str(earlier)}))
     with pytest.raises(InputError, match=r"from another config\.init_from checkpoint"):
-        classify.run(corpus.finetune_config(reviews_path, earlier), workdir)
+        finetune.run(corpus.finetune_config(reviews_path, earlier), workdir)
 
 
 @pytest.mark.parametrize(
@@ -389,7 +390,7 @@ def test_a_workdir_in_use_is_refused(
     stage, config = {
         "prepare": (prepare, corpus.prepare_config(documents_path)),
         "pretrain": (pretrain, corpus.pretrain_config(data)),
-        "finetune": (classify, corpus.finetune_config(reviews_path, pretrained)),
+        "finetune": (finetune, corpus.finetune_config(reviews_path, pretrained)),
     }[task]
     message = rf"run is in use by process {os.getpid()} on {socket.gethostname()} since 20"
     with locked(tmp_path / "run"), pytest.raises(InputError, match=message):

@@ -14,6 +14,7 @@ from bert_jax.model.bert import ClassifyModel, PretrainModel
 from bert_jax.model.encoder import Encoder
 from bert_jax.tasks import conversion, saved_model
 from bert_jax.tasks.predict import Predictor
+from bert_jax.tasks.task import Text
 from bert_jax.text import packages, tokenizer
 from bert_jax.text.pieces import SPECIAL_PIECES
 
@@ -262,7 +263,7 @@ def assert_sentences_agree(model, workdir, texts):
     """A model without a pooling of its own gets the mean; some bring vectors to length 1."""
     normalise = any(type(part).__name__ == "Normalize" for part in model)
     predictor = Predictor(saved_model.load(workdir), embed="mean", normalise=normalise)
-    rows = predictor([(text, "here") for text in texts])
+    rows = predictor([Text(text, "", "here") for text in texts])
     vectors = np.array([row["embedding"] for row in rows])
     np.testing.assert_allclose(vectors, model.encode(list(texts)), **TOLERANCE)
 

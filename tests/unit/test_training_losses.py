@@ -7,7 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bert_jax.training.losses import accuracy, cross_entropy
+from bert_jax.training.losses import (
+    accuracy,
+    binary_cross_entropy,
+    cross_entropy,
+    squared_error,
+)
 from bert_jax.training.metrics import Mean, add, divide, weighted_mean
 
 # Softmax of the logs of 1, 2, 5 is 1/8, 2/8, 5/8.
@@ -83,3 +88,25 @@ def test_sums_on_the_host_are_float64():
 
 def test_a_metric_nothing_counted_for_is_nan():
     assert math.isnan(divide({"loss": Mean(0.0, 0.0)})["loss"])
+
+
+def test_binary_cross_entropy_by_hand():
+    # The sigmoid of the log of 3 is 3/4; the second row weighs half, the third nothing.
+    logits = jnp.log(jnp.asarray([[3.0, 1 / 3], [3.0, 3.0], [1.0, 1.0]]))
+    labels = jnp.asarray([[1.0, 0.0], [1.0, 0.0], [0.0, 0.0]])
+    mean = binary_cross_entropy(logits, labels, jnp.asarray([1.0, 0.5, 0.0]))
+    expected = math.log(4 / 3) + 0.5 * (math.log(4 / 3) + math.log(4)) / 2
+    assert float(mean.total) == pytest.approx(expected, rel=1e-6)
+    assert float(mean.weight) == 1.5
+
+
+@pytest.mark.parametrize(("logit", "label"), [(1e4, 0.0), (-1e4, 1.0)])
+def test_binary_cross_entropy_of_huge_logits_is_finite_and_exact(logit, label):
+    mean = binary_cross_entropy(jnp.asarray([[logit]]), jnp.asarray([[label]]), jnp.ones(1))
+    assert float(mean.total) == 1e4
+
+
+def test_squared_error_by_hand():
+    weights = jnp.asarray([1.0, 0.5, 0.0])
+    mean = squared_error(jnp.asarray([1.0, 2.0, 9.0]), jnp.asarray([4.0, 4.0, 0.0]), weights)
+    assert (float(mean.total), float(mean.weight)) == (9 + 0.5 * 4, 1.5)

@@ -10,7 +10,7 @@ import pytest
 from small import optimizer_config
 
 from bert_jax.config import MeshConfig
-from bert_jax.training.optimizer import AdamState, make_optimizer
+from bert_jax.training.optimizer import AdamState, Moves, make_optimizer
 from bert_jax.training.sharding import make_mesh, tree_shardings
 
 
@@ -190,7 +190,7 @@ def test_frozen_parameters_stay_and_have_no_adam_state(bias_correction):
     params, grads = params_of(0), params_of(1)
     frozen = r"^encoder/(embeddings|layer_0)/"
     config = config_of(weight_decay=0.01, bias_correction=bias_correction)
-    updates, state = one_update(config, params, grads, frozen=frozen)
+    updates, state = one_update(config, params, grads, moves=Moves(frozen=frozen))
     trained = {path for path in updates if path.startswith(("encoder/layer_1", "mlm"))}
     assert len(trained) == 3
     for path, update in updates.items():
@@ -205,7 +205,7 @@ def test_frozen_gradients_do_not_count_towards_the_clipped_norm():
     grads = {"trained": jnp.asarray([0.5]), "frozen": jnp.asarray([1e6])}
     params = jax.tree.map(jnp.zeros_like, grads)
     config = config_of(clip_norm=1.0, bias_correction=False)
-    _, state = one_update(config, params, grads, frozen="frozen")
+    _, state = one_update(config, params, grads, moves=Moves(frozen="frozen"))
     np.testing.assert_allclose(adam_states(state)[0].mean["trained"], [0.05], rtol=1e-6)
 
 
@@ -271,7 +271,7 @@ def test_the_regex_says_what_is_decayed_and_has_a_trust_ratio(name, not_decayed,
 def test_lamb_leaves_frozen_parameters_to_the_bit():
     frozen = r"^encoder/(embeddings|layer_0)/"
     params, grads = params_of(0), params_of(1)
-    updates, state = one_update(lamb_of(), params, grads, frozen=frozen)
+    updates, state = one_update(lamb_of(), params, grads, moves=Moves(frozen=frozen))
     after = by_path(optax.apply_updates(params, nested_like(params, updates)))
     trained = {path for path in updates if path.startswith(("encoder/layer_1", "mlm"))}
     for path, value in by_path(params).items():
@@ -315,3 +315,32 @@ def test_lamb_on_eight_devices_is_lamb_on_one():
     ours, alone = two_updates(spread, place(grads)), two_updates(params, grads)
     for path in shapes:
         np.testing.assert_allclose(ours[path], alone[path], rtol=1e-6, atol=1e-7, err_msg=path)
+
+
+RATES = (("^encoder/embeddings/", 0.25), ("^encoder/layer_0/", 0.5))
+
+
+def test_an_update_is_multiplied_by_the_rate_of_its_path():
+    # Decay too is a part of the rate; Adam alone would undo a factor of the gradient.
+    params, grads = params_of(), params_of(seed=1)
+    config = config_of(weight_decay=0.1)
+    whole, _ = one_update(config, params, grads)
+    part, _ = one_update(config, params, grads, moves=Moves(rates=RATES))
+    for path, update in whole.items():
+        factor = next((rate for regex, rate in RATES if path.startswith(regex[1:])), 1)
+        np.testing.assert_allclose(part[path], factor * update, rtol=1e-6, err_msg=path)
+
+
+def test_what_is_held_stays_for_so_many_updates_and_then_moves_with_a_grown_state():
+    params, grads = params_of(), params_of(seed=1)
+    config = config_of(weight_decay=0.1)
+    held = make_optimizer(config, Moves(held="^encoder/", held_updates=2))
+    free = make_optimizer(config)
+    states = held.init(params), free.init(params)
+    for number in range(3):
+        found, kept = held.update(grads, states[0], params)
+        wanted, moved = free.update(grads, states[1], params)
+        states = kept, moved
+        for path, update in by_path(wanted).items():
+            is_held = path.startswith("encoder/") and number < 2
+            np.testing.assert_array_equal(by_path(found)[path], 0 * update if is_held else update)

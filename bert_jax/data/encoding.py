@@ -1,0 +1,76 @@
+"""Texts as the encoder reads them: special pieces, cuts and windows, padding to few lengths."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from bert_jax.arrays import Tokens
+from bert_jax.text.tokenizer import Tokenizer
+
+SMALLEST_BUCKET = 16
+SINGLE_SPECIAL, PAIR_SPECIAL = 2, 3  # pieces that are added to a text, to a pair
+
+
+class Encoding(NamedTuple):
+    """`[CLS] A [SEP]`, or `[CLS] A [SEP] B [SEP]`."""
+
+    ids: np.ndarray
+    second: int  # where B begins, its segment is 1; the length where there is no B
+
+
+def single(ids: Sequence[int], tokenizer: Tokenizer) -> Encoding:
+    """`[CLS] ids [SEP]`."""
+    special = tokenizer.special
+    row = np.array([special.cls, *ids, special.sep], np.int32)
+    return Encoding(row, len(row))
+
+
+def pair(a: Sequence[int], b: Sequence[int], tokenizer: Tokenizer) -> Encoding:
+    """`[CLS] a [SEP] b [SEP]`."""
+    special = tokenizer.special
+    row = np.array([special.cls, *a, special.sep, *b, special.sep], np.int32)
+    return Encoding(row, len(a) + 2)
+
+
+def cut_pair(a: int, b: int, room: int) -> tuple[int, int]:
+    """How many pieces of each side stay where one after the other is dropped from the end of
+    the longer until they fit; a tie drops from B.
+
+    As `_truncate_seq_pair` of google-research/bert (run_classifier.py).
+    """
+    if a + b <= room:
+        return a, b
+    kept = min(b, max(room // 2, room - a))
+    return room - kept, kept
+
+
+def windows(length: int, room: int, overlap: int) -> list[tuple[int, int]]:
+    """Where parts of at most `room` pieces begin and end, of which neighbours share `overlap`."""
+    found = [(0, min(room, length))]
+    while found[-1][1] < length:
+        start = found[-1][1] - overlap
+        found.append((start, min(start + room, length)))
+    return found
+
+
+def bucket(length: int, max_length: int) -> int:
+    """The padded length: a power of two from SMALLEST_BUCKET, or max_length."""
+    size = SMALLEST_BUCKET
+    while size < length:
+        size *= 2
+    return min(size, max_length)
+
+
+def pad_tokens(encodings: Sequence[Encoding], rows: int, max_length: int, pad: int) -> Tokens:
+    """Pads to the bucket of the longest and to `rows` rows."""
+    length = bucket(max(len(encoding.ids) for encoding in encodings), max_length)
+    ids = np.full((rows, length), pad, np.int32)
+    segments = np.zeros((rows, length), np.int32)
+    instances = np.zeros((rows, length), np.int32)
+    for row, encoding in enumerate(encodings):
+        ids[row, : len(encoding.ids)] = encoding.ids
+        segments[row, encoding.second : len(encoding.ids)] = 1
+        instances[row, : len(encoding.ids)] = 1
+    positions = np.broadcast_to(np.arange(length, dtype=np.int32), ids.shape) * instances
+    return Tokens(ids, segments, positions, instances)

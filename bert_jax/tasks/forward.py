@@ -1,0 +1,49 @@
+"""A task's model at work: rows to answers."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jaxtyping import PyTree
+
+from bert_jax.arrays import Tokens
+from bert_jax.config import ModelConfig
+from bert_jax.data.epochs import ordered_batches
+from bert_jax.tasks.task import Task
+
+
+class Forward:
+    """The jitted forward pass, compiled once for each (batch, length) it meets."""
+
+    def __init__(self, task: Task, model: ModelConfig, mesh: Mesh):
+        self.task = task
+        self.model = task.model(model, mesh)
+        self._apply = jax.jit(self._predictions)
+
+    def init_params(self, key: jax.Array) -> PyTree:
+        """Fresh parameters of the encoder and the head."""
+        zeros = jnp.zeros((1, 8), jnp.int32)
+        return self.model.init(key, Tokens(*[zeros] * 4), deterministic=True)["params"]
+
+    def param_shapes(self) -> PyTree:
+        """Shape and dtype of every parameter."""
+        return jax.eval_shape(self.init_params, jax.random.key(0))
+
+    def answers(
+        self, params: PyTree, rows: Sequence[Any], examples: Sequence[Any], *, batch_size: int
+    ) -> list[Any]:
+        """The task's answer for every row; `examples` are those of the rows."""
+        found: list[PyTree] = [None] * len(examples)
+        lengths = [example.length for example in examples]
+        for indices in ordered_batches(lengths, batch_size=batch_size):
+            batch = self.task.batch([examples[i] for i in indices], batch_size)
+            predictions = jax.device_get(self._apply(params, batch))
+            for place, index in enumerate(indices):
+                found[index] = jax.tree.map(lambda array, place=place: array[place], predictions)
+        return self.task.answers(rows, examples, found)
+
+    def _predictions(self, params: PyTree, batch: Any) -> PyTree:
+        outputs = self.model.apply({"params": params}, batch.tokens, deterministic=True)
+        return self.task.predictions(outputs, batch)

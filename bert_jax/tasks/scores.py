@@ -1,0 +1,76 @@
+"""Metrics of classes, sets of classes and values, by the definitions of scikit-learn and scipy."""
+
+import numpy as np
+from jaxtyping import Float, Int
+
+LEAST = 1e-12  # probability in a logarithm
+
+
+def of_classes(
+    targets: Int[np.ndarray, "N"], probabilities: Float[np.ndarray, "N C"], positive: int | None
+) -> dict[str, float]:
+    """Accuracy, F1 as the mean over the classes, Matthews' correlation, mean cross-entropy in
+    nats; and `f1` of the class `positive`."""
+    from sklearn import metrics  # a second to import, which a prediction need not wait for
+
+    predicted = probabilities.argmax(axis=-1)
+    likelihood = np.maximum(probabilities[np.arange(len(targets)), targets], LEAST)
+    classes = range(probabilities.shape[1])
+    is_mixed = len({*targets.tolist(), *predicted.tolist()}) > 1
+
+    def f1(labels: list[int]) -> float:
+        found = metrics.f1_score(
+            targets, predicted, labels=labels, average="macro", zero_division=0.0
+        )
+        return float(found)
+
+    found = {
+        "accuracy": float(metrics.accuracy_score(targets, predicted)),
+        "macro_f1": f1(list(classes)),
+        # Of one class alone, on both sides, scikit-learn warns.
+        "matthews": float(metrics.matthews_corrcoef(targets, predicted)) if is_mixed else 0.0,
+        "loss": float(-np.log(likelihood).mean()),
+    }
+    return found if positive is None else found | {"f1": f1([positive])}
+
+
+def confusion(
+    targets: Int[np.ndarray, "N"], predicted: Int[np.ndarray, "N"], classes: int
+) -> list[list[int]]:
+    """Counts with a row for each true class and a column for each predicted one."""
+    from sklearn import metrics
+
+    return metrics.confusion_matrix(targets, predicted, labels=range(classes)).tolist()
+
+
+def of_sets(
+    targets: Float[np.ndarray, "N C"], probabilities: Float[np.ndarray, "N C"], threshold: float
+) -> dict[str, float]:
+    """F1 over all decisions and as the mean over the classes, the share of rows whose set is
+    right, mean binary cross-entropy in nats."""
+    predicted, truth = probabilities >= threshold, targets > 0
+    likelihood = np.maximum(np.where(truth, probabilities, 1 - probabilities), LEAST)
+
+    def f1(axis: int | None) -> float:  # that of scikit-learn takes one class for no set
+        both, sizes = (truth & predicted).sum(axis), predicted.sum(axis) + truth.sum(axis)
+        return float(np.mean(2 * both / np.maximum(sizes, 1)))
+
+    return {
+        "micro_f1": f1(None),
+        "macro_f1": f1(0),
+        "accuracy": float((predicted == truth).all(axis=1).mean()),
+        "loss": float(-np.log(likelihood).mean()),
+    }
+
+
+def of_values(targets: Float[np.ndarray, "N"], values: Float[np.ndarray, "N"]) -> dict[str, float]:
+    """Pearson's and Spearman's correlation, 0 where one side is constant, and the mean squared
+    error."""
+    from scipy import stats
+
+    targets, values = targets.astype(np.float64), values.astype(np.float64)
+    found = {"pearson": 0.0, "spearman": 0.0, "mse": float(np.mean((values - targets) ** 2))}
+    if np.ptp(targets) and np.ptp(values):
+        found["pearson"] = float(stats.pearsonr(targets, values).statistic)
+        found["spearman"] = float(stats.spearmanr(targets, values).statistic)
+    return found

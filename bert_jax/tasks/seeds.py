@@ -1,0 +1,107 @@
+"""The same fine-tuning with several seeds: a run for each, and what they come to together."""
+
+import dataclasses
+import statistics
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from bert_jax import workdir as wd
+from bert_jax.config import FinetuneConfig
+from bert_jax.tasks import saved_model
+from bert_jax.tasks.splits import TEST, TRAIN, VALIDATION
+from bert_jax.tasks.tuning import EVAL_BATCH, Data, Program
+
+SEEDS = "seeds.json"
+
+Metrics = dict[str, float]
+
+
+def run_seeds(
+    config: FinetuneConfig,
+    data: Data,
+    program: Program,
+    tune: Callable[[FinetuneConfig, Path], dict[str, Any]],
+    workdir: Path,
+) -> dict[str, Any]:
+    """Runs `tune` for each seed under `workdir`, writes seeds.json and prints it as a table.
+
+    One after the other: the first compiles for all.
+    """
+    seeds = range(config.seed, config.seed + config.seeds)
+    directories = {seed: workdir / f"seed_{seed}" for seed in seeds}
+    is_begun = any(workdir.glob("seed_*"))
+    wd.check_config(workdir, config, is_begun=is_begun, may_change=("seed", "seeds"))
+    wd.write_config(workdir, config)
+    test = data.task.encode(data.test).examples  # now: what is wrong with them is said before
+    found: dict[int, dict[str, Metrics]] = {}
+    for seed, directory in directories.items():
+        print(f"seed {seed}: {directory}")
+        with wd.locked(directory):
+            best = tune(dataclasses.replace(config, seed=seed, seeds=1), directory)
+        names = [name for name in data.task.METRICS if name in best]
+        found[seed] = {VALIDATION: {name: best[name] for name in names}}
+        if data.test:
+            params = saved_model.load(directory).params(program.forward.param_shapes())
+            answers = program.forward.answers(params, data.test, test, batch_size=EVAL_BATCH)
+            found[seed][TEST] = data.task.score(data.test, answers, config.data)
+    higher = data.task.METRICS[config.metric]
+    result = summary(found, blind_metrics(config, data), config.metric, higher=higher)
+    with wd.writing(workdir):
+        wd.write_json(workdir / SEEDS, result)
+    print(table(result))
+    return result
+
+
+def blind_metrics(config: FinetuneConfig, data: Data) -> Metrics:
+    """The validation metrics of one who knows the training labels and reads no text."""
+    rows = data.rows[VALIDATION]
+    return data.task.score(rows, data.task.blind(data.rows[TRAIN], rows), config.data)
+
+
+def summary(
+    found: Mapping[int, dict[str, Metrics]], blind: Metrics, metric: str, *, higher: bool
+) -> dict[str, Any]:
+    """Each seed, and their mean and standard deviation, that of a sample.
+
+    A seed has collapsed where the metric of its best validation is no better than `blind`.
+    """
+    sign = 1 if higher else -1
+    first = next(iter(found.values()))
+
+    def over_seeds(of: Callable[[list[float]], float]) -> dict[str, Metrics]:
+        return {
+            split: {name: of([one[split][name] for one in found.values()]) for name in metrics}
+            for split, metrics in first.items()
+        }
+
+    return {
+        "metric": metric,
+        "seeds": found,
+        "mean": over_seeds(statistics.fmean),
+        "standard_deviation": over_seeds(statistics.stdev),
+        "blind": blind,
+        "collapsed": [
+            seed
+            for seed, one in found.items()
+            if sign * one[VALIDATION][metric] <= sign * blind[metric]
+        ],
+    }
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """A line for every metric of every split, and a warning of seeds that collapsed."""
+    lines = [f"{'':22}{'mean':>9}{'std':>9}" + "".join(f"{s:>9}" for s in result["seeds"])]
+    for split, metrics in result["mean"].items():
+        for name, mean in metrics.items():
+            each = [one[split][name] for one in result["seeds"].values()]
+            values = [mean, result["standard_deviation"][split][name], *each]
+            lines.append(f"{f'{split} {name}':22}" + "".join(f"{v:>9.4f}" for v in values))
+    if result["collapsed"]:
+        metric, seeds = result["metric"], ", ".join(map(str, result["collapsed"]))
+        lines.append(
+            f"warning: collapsed, with a validation {metric} no better than the"
+            f" {result['blind'][metric]:.4f} of the label frequencies alone: seed {seeds};"
+            " lower config.optimizer.learning_rate, or let it warm up longer."
+        )
+    return "\n".join(lines)

@@ -1,0 +1,71 @@
+"""Texts and pairs with special pieces, cut, in windows, padded."""
+
+import numpy as np
+import pytest
+import small
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bert_jax.data.encoding import Encoding, bucket, cut_pair, pad_tokens, pair, single, windows
+
+PAD = 6
+
+
+@pytest.mark.parametrize(
+    ("length", "max_length", "size"),
+    [
+        (1, 128, 16),
+        (16, 128, 16),
+        (17, 128, 32),
+        (33, 128, 64),
+        (65, 128, 128),
+        (65, 100, 100),
+        (128, 128, 128),
+        (12, 12, 12),
+    ],
+)
+def test_bucket(length, max_length, size):
+    assert bucket(length, max_length) == size
+
+
+def test_special_pieces_around_one_text_and_two():
+    cls, sep = small.tokenizer().special[2:4]
+    one, two = single([7, 8], small.tokenizer()), pair([7], [8, 9], small.tokenizer())
+    assert (one.ids.tolist(), one.second) == ([cls, 7, 8, sep], 4)
+    assert (two.ids.tolist(), two.second) == ([cls, 7, sep, 8, 9, sep], 3)
+    assert one.ids.dtype == two.ids.dtype == np.int32
+
+
+def test_padded_tokens_spelled_out():
+    encodings = [Encoding(np.array([3, 7, 5, 8, 5], np.int32), 3), Encoding(np.array([3, 5]), 2)]
+    tokens = pad_tokens(encodings, 3, 6, PAD)
+    assert tokens.ids.tolist() == [[3, 7, 5, 8, 5, PAD], [3, 5, *[PAD] * 4], [PAD] * 6]
+    assert tokens.segments.tolist() == [[0, 0, 0, 1, 1, 0], [0] * 6, [0] * 6]
+    assert tokens.positions.tolist() == [[0, 1, 2, 3, 4, 0], [0, 1, 0, 0, 0, 0], [0] * 6]
+    assert tokens.instances.tolist() == [[1, 1, 1, 1, 1, 0], [1, 1, 0, 0, 0, 0], [0] * 6]
+
+
+@given(st.integers(0, 12), st.integers(0, 12), st.integers(1, 12))
+def test_a_pair_is_cut_as_published(a, b, room):
+    # run_classifier.py of google-research/bert, one token at a time.
+    kept_a, kept_b = a, b
+    while kept_a + kept_b > room:
+        if kept_a > kept_b:
+            kept_a -= 1
+        else:
+            kept_b -= 1
+    assert cut_pair(a, b, room) == (kept_a, kept_b)
+
+
+@pytest.mark.parametrize(
+    ("length", "overlap", "wanted"),
+    [
+        (0, 2, [(0, 0)]),
+        (6, 2, [(0, 6)]),
+        (7, 2, [(0, 6), (4, 7)]),
+        (14, 2, [(0, 6), (4, 10), (8, 14)]),
+        (13, 0, [(0, 6), (6, 12), (12, 13)]),
+    ],
+)
+def test_windows_share_the_overlap(length, overlap, wanted):
+    assert windows(length, 6, overlap) == wanted
