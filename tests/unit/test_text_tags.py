@@ -78,8 +78,8 @@ def test_they_are_what_seqeval_says(tags):
 
 
 def test_letters_of_other_schemes_mean_the_same():
-    assert entities("B-A M-A E-A S-A".split()) == [("A", 0, 3), ("A", 3, 4)]
-    assert entities("B-A I-A L-A U-A".split()) == [("A", 0, 3), ("A", 3, 4)]
+    assert entities(["B-A", "M-A", "E-A", "S-A"]) == [("A", 0, 3), ("A", 3, 4)]
+    assert entities(["B-A", "I-A", "L-A", "U-A"]) == [("A", 0, 3), ("A", 3, 4)]
 
 
 def test_plain_tags_are_one_word_each():
