@@ -78,39 +78,41 @@ def _rows(source: str, data: LabelledDataConfig) -> Iterator[TaggedText]:
 def _sentences(
     lines: Iterable[files.Line], name: str, data: LabelledDataConfig
 ) -> Iterator[TaggedText]:
-    words: list[tuple[str, str]] = []
+    words: list[str] = []
+    tags: list[str] = []
     first, columns = 0, 0  # the sentence's line, and how many columns there are
     for number, line in lines:
         if not line.strip() or line.startswith(DOCUMENT):
             if words:
-                yield _row(*zip(*words, strict=True), data, f"{name}:{first}")
-            words = []
+                yield _row(words, tags, data, f"{name}:{first}")
+            words, tags = [], []
             continue
         found = COLUMNS.split(line.strip(" \t"))
-        columns = columns or len(found)
-        words.append(_word(found, columns, data, f"{name}:{number}"))
-        if len(words) == 1:
-            first = number
+        if len(found) != columns:
+            _check_columns(len(found), columns, data, f"{name}:{number}")
+            columns = len(found)
+        first = first if words else number
+        words.append(found[data.token_column])
+        tags.append(found[data.tag_column])
     if words:
-        yield _row(*zip(*words, strict=True), data, f"{name}:{first}")
+        yield _row(words, tags, data, f"{name}:{first}")
 
 
-def _word(found: list[str], columns: int, data: LabelledDataConfig, where: str) -> tuple[str, str]:
-    """The word and its tag."""
+def _check_columns(found: int, before: int, data: LabelledDataConfig, where: str) -> None:
+    """Raises InputError where so many columns will not do, or the lines before have others."""
     wanted = (data.token_column, data.tag_column)
     reach = max(column + 1 if column >= 0 else -column for column in wanted)
-    if len(found) < reach or len({column % len(found) for column in wanted}) == 1:
+    if found < reach or len({column % found for column in wanted}) == 1:
         raise InputError(
-            f"{where} has too few columns, {len(found)}, for config.data.token_column={wanted[0]}"
+            f"{where} has too few columns, {found}, for config.data.token_column={wanted[0]}"
             f" and config.data.tag_column={wanted[1]} (0 is the first, -1 the last): mend the"
             " line, or name others."
         )
-    if len(found) != columns:
+    if before:
         raise InputError(
-            f"{where} has {len(found)} columns where the lines before it have {columns}: mend the"
+            f"{where} has {found} columns where the lines before it have {before}: mend the"
             " line; columns are parted by spaces or tabs."
         )
-    return found[wanted[0]], found[wanted[1]]
 
 
 def _from_records(

@@ -192,5 +192,5 @@ def test_any_text_is_answered_within_itself(text):
 
 
 def test_a_second_text_is_refused():
-    with pytest.raises(InputError, match="^here has a second text and the model takes single"):
+    with pytest.raises(InputError, match=r"^here has a second text and the model takes single"):
         task().row_of(Text("a", "b", "here"))
