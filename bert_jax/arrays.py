@@ -68,3 +68,11 @@ class RegressBatch(NamedTuple):
     tokens: Tokens
     values: Float[Any, "B"]
     weights: Float[Any, "B"]
+
+
+class TagBatch(NamedTuple):
+    """One text a row, with the indices of its words' tags."""
+
+    tokens: Tokens
+    labels: Int[Any, "B T"]
+    weights: Float[Any, "B T"]  # 1 = a piece that bears a tag

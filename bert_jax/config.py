@@ -332,6 +332,18 @@ class LabelledDataConfig:
     label_separator: str  # between the labels of a text that has several
     id_field: str  # in which no two rows may say the same; "" = there is none
     positive_label: str  # the class whose F1 is wanted; "" = none
+    # Of tagged words in columns: which hold the word and its tag; 0 is the first, -1 the last.
+    token_column: int
+    tag_column: int
+    tag_pieces: str  # of a word that learn its tag: "first" or "all"; the first one answers
+
+    def __post_init__(self):
+        one_of(self, "tag_pieces", ("first", "all"))
+        if self.token_column == self.tag_column:
+            raise InputError(
+                f"config.data.token_column and config.data.tag_column are both"
+                f" {self.tag_column}: name two columns."
+            )
 
 
 @dataclasses.dataclass(frozen=True)

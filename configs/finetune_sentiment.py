@@ -32,6 +32,9 @@ def get_config(arg: str = "") -> ConfigDict:
             label_separator="|",
             id_field="",
             positive_label="",
+            token_column=0,
+            tag_column=-1,
+            tag_pieces="first",
         )
     )
     config.model = base.model

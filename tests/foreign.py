@@ -143,6 +143,11 @@ def class_logits(t, x, name):
     return _dense(t, name, np.tanh(_dense(t, "bert.pooler.dense", x[0])))
 
 
+def tag_logits(t, x):
+    """Of every token."""
+    return _dense(t, "classifier", x)
+
+
 # Files of PyTorch, without PyTorch.
 
 

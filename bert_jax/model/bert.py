@@ -71,3 +71,22 @@ class ClassifyModel(nn.Module):
             name="classifier",
         )(pooled, deterministic=deterministic)
         return logits[:, 0]
+
+
+class TagModel(nn.Module):
+    """Logits of the tags of every token."""
+
+    config: ModelConfig
+    classes: int
+    mesh: Mesh | None
+
+    @nn.compact
+    def __call__(self, tokens: Tokens, *, deterministic: bool) -> Float[Array, "B T C"]:
+        x, _ = Encoder(self.config, self.mesh, name="encoder")(tokens, deterministic=deterministic)
+        return ClassHead(
+            self.config,
+            self.classes,
+            dropout=self.config.dropout,
+            mesh=self.mesh,
+            name="tagger",
+        )(x, deterministic=deterministic)

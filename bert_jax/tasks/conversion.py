@@ -32,6 +32,7 @@ FORMATS = ("bert_jax", "huggingface")
 TASKS = {
     "pretrain": ("encoder", "pooler", "mlm", "next"),
     **dict.fromkeys(("classify", "multilabel", "regress"), ("encoder", "pooler", "classifier")),
+    "tag": ("encoder", "tagger"),
 }
 # The task of a classifier, by Hugging Face's problem_type; "" = one of the labels is right.
 PROBLEMS = {
@@ -178,6 +179,8 @@ def _grown(found: Model, options: Options) -> Model:
 
 def _task(found: Model, source: str) -> str:
     """The task of the workdir to be. Raises InputError for a classifier that is of none."""
+    if "tagger" in found.modules:
+        return "tag"
     if "classifier" not in found.modules:
         return "pretrain"
     classes = len(found.labels)

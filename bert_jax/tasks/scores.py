@@ -1,7 +1,14 @@
-"""Metrics of classes, sets of classes and values, by the definitions of scikit-learn and scipy."""
+"""Metrics of classes, sets of classes, values and entities, by the definitions of scikit-learn,
+scipy and seqeval."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
+
+from bert_jax.text.tags import Entity
 
 LEAST = 1e-12  # probability in a logarithm
 
@@ -74,3 +81,37 @@ def of_values(targets: Float[np.ndarray, "N"], values: Float[np.ndarray, "N"]) -
         found["pearson"] = float(stats.pearsonr(targets, values).statistic)
         found["spearman"] = float(stats.spearmanr(targets, values).statistic)
     return found
+
+
+class Retrieval(NamedTuple):
+    """0 where it would be a division by 0."""
+
+    precision: float
+    recall: float
+    f1: float
+
+
+class EntityScores(NamedTuple):
+    together: Retrieval  # over all entities, of whatever type
+    types: dict[str, Retrieval]
+    support: dict[str, int]  # how many there are of each type
+
+
+def of_entities(
+    targets: Sequence[Sequence[Entity]], found: Sequence[Sequence[Entity]]
+) -> EntityScores:
+    """An entity is right if its type, its first and its last word are."""
+    there, said, right = (Counter[str]() for _ in range(3))
+    for true, given in zip(targets, found, strict=True):
+        there.update(entity.type for entity in true)
+        said.update(entity.type for entity in given)
+        right.update(entity.type for entity in set(true) & set(given))
+    return EntityScores(
+        _retrieval(right.total(), said.total(), there.total()),
+        {name: _retrieval(right[name], said[name], there[name]) for name in {*there, *said}},
+        {name: there[name] for name in {*there, *said}},
+    )
+
+
+def _retrieval(right: int, said: int, there: int) -> Retrieval:
+    return Retrieval(right / max(said, 1), right / max(there, 1), 2 * right / max(said + there, 1))

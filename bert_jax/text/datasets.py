@@ -41,10 +41,13 @@ def rows(source: str) -> Iterator[tuple[str, dict[str, Any]]]:
         raise InputError(
             f"{source}: there is no split {split!r}; it has {', '.join(known) or 'none'}."
         )
-    names = {
-        name: feature.names
-        for name, feature in builder.info.features.items()
-        if hasattr(feature, "int2str")
+    features = builder.info.features.items()
+    names = {name: feature.names for name, feature in features if hasattr(feature, "int2str")}
+    # A list of classes has their names one level down.
+    lists = {
+        name: feature.feature.names
+        for name, feature in features
+        if hasattr(getattr(feature, "feature", None), "int2str")
     }
     try:
         examples = builder.as_data_source(split)
@@ -54,6 +57,8 @@ def rows(source: str) -> Iterator[tuple[str, dict[str, Any]]]:
         row = dict(examples[index])
         for name in names:
             row[name] = names[name][row[name]] if row[name] >= 0 else ""
+        for name in lists:
+            row[name] = [lists[name][number] if number >= 0 else "" for number in row[name]]
         yield f"{source}#{index}", row
 
 

@@ -236,6 +236,14 @@ def _parquet(path: FilePath, fields: Sequence[str]) -> Iterator[Record]:
             start += len(batch)
 
 
+def parquet_metadata(path: FilePath) -> dict[bytes, bytes]:
+    """What the schema of a Parquet file says beside its fields."""
+    from pyarrow import ArrowException, parquet
+
+    with _reading(path, ArrowException), _open(path) as file:
+        return parquet.read_schema(file).metadata or {}
+
+
 def field(record: dict[str, Any], name: str, where: str) -> Any:
     """Raises InputError naming the fields there are if `name` is none of them."""
     if name not in record:

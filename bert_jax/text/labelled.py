@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from bert_jax.config import LabelledDataConfig
 from bert_jax.errors import InputError
@@ -25,6 +25,23 @@ class LabelledText(NamedTuple):
     pair: str  # the second text; "" = there is none
     label: Label
     where: str  # for messages, such as path:line
+
+
+@runtime_checkable
+class Labelled(Protocol):
+    """What the split asks of a row."""
+
+    @property
+    def text(self) -> str: ...
+
+    @property
+    def pair(self) -> str: ...
+
+    @property
+    def label(self) -> Any: ...
+
+
+Row = TypeVar("Row", bound=Labelled)
 
 
 def read_labelled(source: str, data: LabelledDataConfig, label_of: Reader) -> list[LabelledText]:
@@ -94,21 +111,21 @@ def as_classes(value: Any, name: str, where: str, *, separator: str) -> tuple[st
     return tuple(sorted({as_class(label, name, where) for label in value}))
 
 
-def clean_split(rows: Sequence[LabelledText]) -> dict[str, list[LabelledText]]:
+def clean_split(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """The parts train, validation and test, about 80, 10 and 10 %, cut by hash of the text.
 
     Texts that differ in punctuation and spaces alone are one text: the first row is kept,
     and none where their labels differ. A text without letters or digits is left out. Pairs
     are told by both their texts.
     """
-    first: dict[str, LabelledText] = {}
+    first: dict[str, Row] = {}
     mixed: set[str] = set()
     for row in rows:
         keys = [_key(text) for text in (row.text, row.pair) if text]
         key = "\n".join(keys) if all(keys) else ""
         if key and first.setdefault(key, row).label != row.label:
             mixed.add(key)
-    split: dict[str, list[LabelledText]] = {"train": [], "validation": [], "test": []}
+    split: dict[str, list[Row]] = {"train": [], "validation": [], "test": []}
     for key, row in first.items():
         if key not in mixed:
             split[part_of(key)].append(row)

@@ -1,4 +1,4 @@
-"""Where words begin among the pieces of a sentence, for masking them whole.
+"""Where words begin: among the pieces of a sentence, for masking them whole, and in a text.
 
 English says it with `##` or `▁`. Chinese does not say it at all: a segmenter has to, before
 the text is forgotten.
@@ -6,6 +6,7 @@ the text is forgotten.
 
 import itertools
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -62,3 +63,27 @@ def word_starts(sentence: str) -> list[int]:
     """The character at which each word of the segmenter begins."""
     words = rjieba.cut(without_surrogates(sentence))
     return [0, *itertools.accumulate(map(len, words))][:-1]
+
+
+def basic_words(text: str) -> list[tuple[int, int]]:
+    """Start and end of each word, cut as BERT does before it looks for pieces: at white space,
+    and every Chinese character and every punctuation mark for itself."""
+    found: list[tuple[int, int]] = []
+    is_open = False
+    for place, character in enumerate(text):
+        is_alone = CHINESE_CHARACTER.match(character) or _is_punctuation(character)
+        if character.isspace():
+            is_open = False
+        elif is_open and not is_alone:
+            found[-1] = (found[-1][0], place + 1)
+        else:
+            found.append((place, place + 1))
+            is_open = not is_alone
+    return found
+
+
+def _is_punctuation(character: str) -> bool:
+    # All of ASCII that is neither letter, digit nor control counts: $ and ^ are no P in Unicode.
+    if character.isascii():
+        return character.isprintable() and not character.isalnum() and character != " "
+    return unicodedata.category(character).startswith("P")

@@ -9,7 +9,7 @@ from small import model_config
 
 from bert_jax.arrays import Tokens
 from bert_jax.config import MeshConfig
-from bert_jax.model.bert import ClassifyModel, PretrainModel
+from bert_jax.model.bert import ClassifyModel, PretrainModel, TagModel
 from bert_jax.training.paths import map_paths
 from bert_jax.training.sharding import RULES, make_mesh, tree_shardings
 
@@ -66,6 +66,10 @@ PRETRAIN = ENCODER | {
     "next/dense/kernel": (32, 2),
 }
 CLASSIFY = ENCODER | {"classifier/dense/bias": (3,), "classifier/dense/kernel": (32, 3)}
+TAG = {path: shape for path, shape in ENCODER.items() if path.startswith("encoder/")} | {
+    "tagger/dense/bias": (3,),
+    "tagger/dense/kernel": (32, 3),
+}
 
 ZEROS = jnp.zeros((1, 8), jnp.int32)
 TOKENS = Tokens(ZEROS, ZEROS, ZEROS, ZEROS)
@@ -78,11 +82,19 @@ def pretrain_params():
     )["params"]
 
 
-def classify_params():
-    model = ClassifyModel(CONFIG, 3, None)
+def head_params(kind):
+    model = kind(CONFIG, 3, None)
     return jax.eval_shape(
         lambda key: model.init(key, TOKENS, deterministic=True), jax.random.key(0)
     )["params"]
+
+
+def classify_params():
+    return head_params(ClassifyModel)
+
+
+def tag_params():
+    return head_params(TagModel)
 
 
 def flat(tree):
@@ -92,7 +104,8 @@ def flat(tree):
 
 
 @pytest.mark.parametrize(
-    ("params", "wanted"), [(pretrain_params, PRETRAIN), (classify_params, CLASSIFY)]
+    ("params", "wanted"),
+    [(pretrain_params, PRETRAIN), (classify_params, CLASSIFY), (tag_params, TAG)],
 )
 def test_every_path_shape_and_dtype(params, wanted):
     # Parameters are float32 under bfloat16 compute too.

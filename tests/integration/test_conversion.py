@@ -142,6 +142,21 @@ def test_other_problems_come_in_and_go_out(problem, task, labels, tmp_path):
     assert values["id2label"] == named["id2label"]
 
 
+def test_tags_are_those_of_the_original(tmp_path):
+    kind = "BertForTokenClassification"
+    arrays = foreign.tensors(*HEADS[kind])
+    workdir = convert(write(tmp_path / "hf", kind, arrays), tmp_path / "out")
+    wanted = np.exp(foreign.tag_logits(arrays, foreign.hidden(arrays, ids_of("ab c 好"))))[1:-1]
+    wanted /= wanted.sum(axis=1, keepdims=True)
+    found = answers(workdir, "ab c 好")["entities"]  # plain tags: every word
+    assert [(one["text"], one["type"]) for one in found] == [
+        (word, foreign.LABELS[row.argmax()])
+        for word, row in zip(("ab", "c", "好"), wanted, strict=True)
+    ]
+    probabilities = [one["probability"] for one in found]
+    np.testing.assert_allclose(probabilities, wanted.max(axis=1), **TOLERANCE)
+
+
 def cut(arrays, layers):
     """The same model with the lowest layers alone."""
     return {
@@ -173,7 +188,13 @@ def test_vectors_are_made_of_the_tokens_of_the_original(pooling, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "kind", ["BertModel", "BertForPreTraining", "BertForSequenceClassification"]
+    "kind",
+    [
+        "BertModel",
+        "BertForPreTraining",
+        "BertForSequenceClassification",
+        "BertForTokenClassification",
+    ],
 )
 def test_out_of_hugging_face_and_back_to_the_bit(kind, tmp_path):
     arrays = foreign.tensors(*HEADS[kind], prefix="" if kind == "BertModel" else "bert.")
@@ -360,8 +381,8 @@ def test_words_and_positions_are_added_on_the_way(tmp_path, capsys):
     assert (values["vocab_size"], values["max_position_embeddings"]) == (25, 20)
 
 
-@pytest.mark.parametrize("kind", ["BertForTokenClassification", "BertForQuestionAnswering"])
-def test_a_head_without_a_task_is_left_out_here_and_kept_there(kind, tmp_path, capsys):
+def test_a_head_without_a_task_is_left_out_here_and_kept_there(tmp_path, capsys):
+    kind = "BertForQuestionAnswering"
     arrays = foreign.tensors(*HEADS[kind])
     theirs = write(tmp_path / "hf", kind, arrays)
     here = convert(theirs, tmp_path / "here")

