@@ -68,3 +68,12 @@ class RegressBatch(NamedTuple):
     tokens: Tokens
     values: Float[Any, "B"]
     weights: Float[Any, "B"]
+
+
+class SpanBatch(NamedTuple):
+    """A question and a part of its context a row, with the first and last token of the answer."""
+
+    tokens: Tokens
+    starts: Int[Any, "B"]  # index into T; 0, [CLS], where the answer is not in the row
+    ends: Int[Any, "B"]
+    weights: Float[Any, "B"]

@@ -332,6 +332,14 @@ class LabelledDataConfig:
     label_separator: str  # between the labels of a text that has several
     id_field: str  # in which no two rows may say the same; "" = there is none
     positive_label: str  # the class whose F1 is wanted; "" = none
+    # By whose script answers to questions are scored: "squad" goes by words, "cmrc" by Chinese
+    # characters and the words between them.
+    answer_rules: str
+    answer_shift: int  # an answer may begin so many characters before its answer_start
+
+    def __post_init__(self):
+        one_of(self, "answer_rules", ("squad", "cmrc"))
+        at_least(self, "answer_shift", 0)
 
 
 @dataclasses.dataclass(frozen=True)

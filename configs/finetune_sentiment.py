@@ -32,6 +32,8 @@ def get_config(arg: str = "") -> ConfigDict:
             label_separator="|",
             id_field="",
             positive_label="",
+            answer_rules="squad",
+            answer_shift=0,
         )
     )
     config.model = base.model

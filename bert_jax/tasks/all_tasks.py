@@ -6,12 +6,14 @@ from bert_jax.errors import InputError
 from bert_jax.tasks.classify import Classify
 from bert_jax.tasks.multilabel import Multilabel
 from bert_jax.tasks.regress import Regress
+from bert_jax.tasks.span import SpanTask
 from bert_jax.tasks.task import Task
 
 TASKS: dict[str, type[Task]] = {
     "classify": Classify,
     "multilabel": Multilabel,
     "regress": Regress,
+    "span": SpanTask,
 }
 
 

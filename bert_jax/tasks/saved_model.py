@@ -22,6 +22,7 @@ MODULES = {
     "mlm": "head for masked tokens",
     "next": "head for next sentences",
     "classifier": "classifier",
+    "span": "head for answers",
 }
 
 
