@@ -64,7 +64,7 @@ def trained(tmp_path_factory):
     )
     config.model.update(dropout=0.0, attention_dropout=0.0)
     config.update(
-        metric="f1", max_length=16, window_overlap=2, epochs=16, evals_per_epoch=1, patience=0
+        metric="f1", max_length=16, window_overlap=2, epochs=8, evals_per_epoch=1, patience=0
     )
     return config, root / "run", finetune.run(config, root / "run")
 

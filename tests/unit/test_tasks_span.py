@@ -178,6 +178,28 @@ def test_a_text_counts_once_by_its_best_place():
     assert found.spans[0] == Span("b", 2, 3, 4.0)
 
 
+def test_a_context_without_a_piece_has_no_answer():
+    row = ask("\u200b")
+    (example,) = make().encode([row]).examples
+    assert pieces(example) == ["[CLS]", "who", "[SEP]", "[SEP]"]
+    found = decode(row.context, [example], [np.zeros((4, 2), np.float32)])
+    assert found == Candidates((), 0.0)
+    assert make().shown(row, found)["answer"] == ""
+
+
+def test_the_best_twenty_are_kept():
+    row = ask("a b c d e f g h i j k")
+    (example,) = make().encode([row]).examples
+    logits = np.random.default_rng(0).normal(size=(example.length, 2)).astype(np.float32)
+    found = decode(row.context, [example], [logits]).spans
+    pairs = [
+        float(logits[3 + i, 0]) + float(logits[3 + j, 1]) for i in range(11) for j in range(i, 11)
+    ]
+    np.testing.assert_allclose(
+        [span.score for span in found], sorted(pairs, reverse=True)[:20], rtol=1e-6
+    )
+
+
 SOME = Candidates((Span("北", 0, 1, 1.0), Span("京", 1, 2, 0.0)), 2.0)
 
 
@@ -244,7 +266,7 @@ def test_who_reads_nothing_gives_the_most_frequent_answer():
 SCORES = [
     ("squad", "The  Eiffel Tower!", ["eiffel tower"], 1, 1),
     ("squad", "big red dog", ["cat", "red dog"], 0, 4 / 5),
-    ("squad", "to be or to be", ["to be"], 0, 4 / 7),
+    ("squad", "to be or to be", ["to be to"], 0, 6 / 8),
     ("squad", "dog red", ["red dog"], 0, 1),
     ("squad", "theory", ["ory"], 0, 0),
     ("squad", "the", ["a"], 1, 0),  # of two answers without a word
@@ -266,7 +288,14 @@ def test_exact_match_and_f1_by_hand(rules, text, right, exact, f1):
 
 @pytest.mark.parametrize(
     ("text", "right", "wanted"),
-    [("", [], 1), ("x", [], 0), ("", ["x"], 0), ("the", ["a"], 1), ("", ["the"], 1)],
+    [
+        ("", [], 1),
+        ("x", [], 0),
+        ("", ["x"], 0),
+        ("the", ["a"], 1),
+        ("", ["the"], 1),
+        ("", ["the", "x"], 0),
+    ],
 )
 def test_no_answer_is_right_where_there_is_none(text, right, wanted):
     rules = span_scores.RULES["squad"]
