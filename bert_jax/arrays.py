@@ -76,3 +76,12 @@ class TagBatch(NamedTuple):
     tokens: Tokens
     labels: Int[Any, "B T"]
     weights: Float[Any, "B T"]  # 1 = a piece that bears a tag
+
+
+class SpanBatch(NamedTuple):
+    """A question and a part of its context a row, with the first and last token of the answer."""
+
+    tokens: Tokens
+    starts: Int[Any, "B"]  # index into T; 0, [CLS], where the answer is not in the row
+    ends: Int[Any, "B"]
+    weights: Float[Any, "B"]

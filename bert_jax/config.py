@@ -336,8 +336,14 @@ class LabelledDataConfig:
     token_column: int
     tag_column: int
     tag_pieces: str  # of a word that learn its tag: "first" or "all"; the first one answers
+    # By whose script answers to questions are scored: "squad" goes by words, "cmrc" by Chinese
+    # characters and the words between them.
+    answer_rules: str
+    answer_shift: int  # an answer may begin so many characters before its answer_start
 
     def __post_init__(self):
+        one_of(self, "answer_rules", ("squad", "cmrc"))
+        at_least(self, "answer_shift", 0)
         one_of(self, "tag_pieces", ("first", "all"))
         if self.token_column == self.tag_column:
             raise InputError(

@@ -35,6 +35,8 @@ def get_config(arg: str = "") -> ConfigDict:
             token_column=0,
             tag_column=-1,
             tag_pieces="first",
+            answer_rules="squad",
+            answer_shift=0,
         )
     )
     config.model = base.model

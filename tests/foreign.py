@@ -103,11 +103,12 @@ def _norm(t, name, x):
     return numpy_bert.layer_norm(params, x)
 
 
-def hidden(t, ids, *, form="erf", heads=SIZES["heads"]):
-    """One vector a token of a text in segment 0."""
+def hidden(t, ids, *, form="erf", heads=SIZES["heads"], segments=0):
+    """One vector a token of a text; `segments` of all of them or of each."""
     tables = (t[f"bert.embeddings.{name}_embeddings.weight"] for name in ("word", "position"))
     words, positions = (table.astype(np.float64) for table in tables)
-    x = words[ids] + positions[: len(ids)] + t["bert.embeddings.token_type_embeddings.weight"][0]
+    kinds = t["bert.embeddings.token_type_embeddings.weight"][segments]
+    x = words[ids] + positions[: len(ids)] + kinds
     x = _norm(t, "bert.embeddings", x)
     n = 0
     while f"bert.encoder.layer.{n}.output.dense.bias" in t:

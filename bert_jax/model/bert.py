@@ -90,3 +90,18 @@ class TagModel(nn.Module):
             mesh=self.mesh,
             name="tagger",
         )(x, deterministic=deterministic)
+
+
+class SpanModel(nn.Module):
+    """Logits of being the first and of being the last token of the answer."""
+
+    config: ModelConfig
+    mesh: Mesh | None
+
+    @nn.compact
+    def __call__(self, tokens: Tokens, *, deterministic: bool) -> Float[Array, "B T 2"]:
+        x, _ = Encoder(self.config, self.mesh, name="encoder")(tokens, deterministic=deterministic)
+        # Without dropout, as the original and Hugging Face have it.
+        return ClassHead(self.config, classes=2, dropout=0.0, mesh=self.mesh, name="span")(
+            x, deterministic=deterministic
+        )

@@ -6,6 +6,7 @@ from bert_jax.errors import InputError
 from bert_jax.tasks.classify import Classify
 from bert_jax.tasks.multilabel import Multilabel
 from bert_jax.tasks.regress import Regress
+from bert_jax.tasks.span import SpanTask
 from bert_jax.tasks.tag import TagWords
 from bert_jax.tasks.task import Task
 
@@ -14,6 +15,7 @@ TASKS: dict[str, type[Task]] = {
     "multilabel": Multilabel,
     "regress": Regress,
     "tag": TagWords,
+    "span": SpanTask,
 }
 
 

@@ -21,6 +21,7 @@ from bert_jax.interchange.account import Account, Made, table
 from bert_jax.interchange.matching import Allowed, take
 from bert_jax.interchange.names import Params
 from bert_jax.tasks import saved_model
+from bert_jax.tasks.span import END, NONE, START
 from bert_jax.text import tokenizer as tokenizers
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.training.checkpoint import Checkpoints, has_checkpoint
@@ -33,6 +34,7 @@ TASKS = {
     "pretrain": ("encoder", "pooler", "mlm", "next"),
     **dict.fromkeys(("classify", "multilabel", "regress"), ("encoder", "pooler", "classifier")),
     "tag": ("encoder", "tagger"),
+    "span": ("encoder", "span"),
 }
 # The task of a classifier, by Hugging Face's problem_type; "" = one of the labels is right.
 PROBLEMS = {
@@ -182,7 +184,7 @@ def _task(found: Model, source: str) -> str:
     if "tagger" in found.modules:
         return "tag"
     if "classifier" not in found.modules:
-        return "pretrain"
+        return "span" if "span" in found.modules else "pretrain"
     classes = len(found.labels)
     problem = "regression" if classes == 1 and not found.problem else found.problem
     if problem not in PROBLEMS or (problem == "regression" and classes > 1):
@@ -208,7 +210,7 @@ def _write_workdir(found: Model, task: str, directory: Path, options: Options) -
     found.tokenizer.save(directory / wd.TOKENIZER)
     record = {
         "config": config,
-        "labels": list(found.labels) if task != "pretrain" else [],
+        "labels": list(_labels(found, task)),
         "length": found.length,
         "tokenizer": wd.read_files(directory / wd.TOKENIZER),
         "is_over": True,
@@ -217,6 +219,12 @@ def _write_workdir(found: Model, task: str, directory: Path, options: Options) -
         checkpoints.save(_state(found.params), record, {})
     wd.write_json(directory / wd.CONFIG, config)
     return found, f"a workdir of a {task} model without an optimizer"
+
+
+def _labels(found: Model, task: str) -> tuple[str, ...]:
+    """Somebody's model of spans does not say whether it was trained on questions without an
+    answer; those that were not find [CLS] unlikely."""
+    return {"pretrain": (), "span": (START, END, NONE)}.get(task, found.labels)
 
 
 def _without_others(found: Model, modules: tuple[str, ...]) -> Model:

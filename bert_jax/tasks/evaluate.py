@@ -79,6 +79,8 @@ def _evaluate_task(config: Values, found: saved_model.SavedModel) -> dict[str, A
     }
     print(f"{found.directory}, step {found.step}, {len(rows):,} test rows")
     _print_numbers({k: v for k, v in result.items() if isinstance(v, float)})
+    for name, content in task.files(rows, answers).items():
+        wd.write_json(found.directory / name, content)
     for line in task.report(result):
         print(f"  {line}")
     return result

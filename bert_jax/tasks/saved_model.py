@@ -23,6 +23,7 @@ MODULES = {
     "next": "head for next sentences",
     "classifier": "classifier",
     "tagger": "tagger",
+    "span": "head for answers",
 }
 
 

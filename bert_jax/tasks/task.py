@@ -126,6 +126,11 @@ class Task(abc.ABC):
         del rows, answers
         return {}
 
+    def files(self, rows: Sequence[Any], answers: Sequence[Any]) -> dict[str, Any]:
+        """JSON files, by name, that `evaluate` writes beside its own."""
+        del rows, answers
+        return {}
+
     def report(self, result: Mapping[str, Any]) -> list[str]:
         """The lines that `evaluate` prints below the metrics."""
         del result

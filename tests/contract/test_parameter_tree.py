@@ -9,7 +9,7 @@ from small import model_config
 
 from bert_jax.arrays import Tokens
 from bert_jax.config import MeshConfig
-from bert_jax.model.bert import ClassifyModel, PretrainModel, TagModel
+from bert_jax.model.bert import ClassifyModel, PretrainModel, SpanModel, TagModel
 from bert_jax.training.paths import map_paths
 from bert_jax.training.sharding import RULES, make_mesh, tree_shardings
 
@@ -70,6 +70,11 @@ TAG = {path: shape for path, shape in ENCODER.items() if path.startswith("encode
     "tagger/dense/bias": (3,),
     "tagger/dense/kernel": (32, 3),
 }
+# Without a pooler.
+SPAN = {path: shape for path, shape in ENCODER.items() if path.startswith("encoder/")} | {
+    "span/dense/bias": (2,),
+    "span/dense/kernel": (32, 2),
+}
 
 ZEROS = jnp.zeros((1, 8), jnp.int32)
 TOKENS = Tokens(ZEROS, ZEROS, ZEROS, ZEROS)
@@ -97,6 +102,13 @@ def tag_params():
     return head_params(TagModel)
 
 
+def span_params():
+    model = SpanModel(CONFIG, None)
+    return jax.eval_shape(
+        lambda key: model.init(key, TOKENS, deterministic=True), jax.random.key(0)
+    )["params"]
+
+
 def flat(tree):
     found = {}
     map_paths(lambda path, leaf: found.update({path: leaf}), tree)
@@ -105,7 +117,12 @@ def flat(tree):
 
 @pytest.mark.parametrize(
     ("params", "wanted"),
-    [(pretrain_params, PRETRAIN), (classify_params, CLASSIFY), (tag_params, TAG)],
+    [
+        (pretrain_params, PRETRAIN),
+        (classify_params, CLASSIFY),
+        (tag_params, TAG),
+        (span_params, SPAN),
+    ],
 )
 def test_every_path_shape_and_dtype(params, wanted):
     # Parameters are float32 under bfloat16 compute too.

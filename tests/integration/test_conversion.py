@@ -194,6 +194,7 @@ def test_vectors_are_made_of_the_tokens_of_the_original(pooling, tmp_path):
         "BertForPreTraining",
         "BertForSequenceClassification",
         "BertForTokenClassification",
+        "BertForQuestionAnswering",
     ],
 )
 def test_out_of_hugging_face_and_back_to_the_bit(kind, tmp_path):
@@ -381,13 +382,39 @@ def test_words_and_positions_are_added_on_the_way(tmp_path, capsys):
     assert (values["vocab_size"], values["max_position_embeddings"]) == (25, 20)
 
 
-def test_a_head_without_a_task_is_left_out_here_and_kept_there(tmp_path, capsys):
+def test_answers_are_those_of_the_original(tmp_path):
     kind = "BertForQuestionAnswering"
-    arrays = foreign.tensors(*HEADS[kind])
+    arrays = foreign.tensors("pooler", *HEADS[kind])  # old files have a pooler too
+    workdir = convert(write(tmp_path / "hf", kind, arrays), tmp_path / "out")
+    assert {path.split("/")[0] for path in params_of(workdir)} == {"encoder", "span"}
+    context = ["ab", "c", "好", "d"]
+    ids = ids_of("a b [SEP] " + " ".join(context))
+    x = foreign.hidden(arrays, ids, segments=np.array([0] * 4 + [1] * 5))
+    logits = x @ arrays["qa_outputs.weight"].T + arrays["qa_outputs.bias"]
+    wanted = {"": logits[0].sum()}
+    for first in range(4):
+        for last in range(first, 4):
+            text = " ".join(context[first : last + 1])
+            wanted[text] = logits[4 + first, 0] + logits[4 + last, 1]
+    total = sum(np.exp(list(wanted.values())))
+    (found,) = Predictor(saved_model.load(workdir))([Text(" ".join(context), "a b", "here")])
+    assert found["answer"] == max(wanted, key=wanted.get)
+    best = sorted(wanted, key=wanted.get, reverse=True)[:3]
+    assert [one["answer"] for one in found["best"]] == best
+    np.testing.assert_allclose(
+        [one["probability"] for one in found["best"]],
+        [np.exp(wanted[text]) / total for text in best],
+        **TOLERANCE,
+    )
+
+
+@pytest.mark.parametrize("kind", ["BertForQuestionAnswering", "BertForTokenClassification"])
+def test_what_the_task_has_not_is_left_out_here_and_kept_there(kind, tmp_path, capsys):
+    arrays = foreign.tensors("pooler", *HEADS[kind])
     theirs = write(tmp_path / "hf", kind, arrays)
     here = convert(theirs, tmp_path / "here")
-    assert {path.split("/")[0] for path in params_of(here)} == {"encoder"}
-    assert "which this model has no task for here" in capsys.readouterr().out
+    assert "pooler" not in {path.split("/")[0] for path in params_of(here)}
+    assert "of the pooler, which this model has no task for here" in capsys.readouterr().out
     back = convert(theirs, tmp_path / "back", format="huggingface")
     found = load_file(back / "model.safetensors")
     assert all((found[name] == array).all() for name, array in arrays.items())

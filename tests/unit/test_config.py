@@ -67,6 +67,7 @@ FINETUNE = dict(
         train="a.csv", validation="", test="", text_field="text", pair_field="",
         label_field="label", label_separator="", id_field="", positive_label="",
         token_column=0, tag_column=-1, tag_pieces="first",
+        answer_rules="squad", answer_shift=0,
     ),
     batch_size=8, max_length=64, window_overlap=0, epochs=1, freeze_embeddings=False,
     freeze_layers=0, layer_decay=1.0, head_steps=0, class_weights="none",
@@ -205,6 +206,7 @@ TOO_SMALL = [
             eval_batches=-1, max_skipped=0, profile_steps=0, profile_start=-1, budget_minutes=-1.0,
         ),
     ),
+    (LabelledDataConfig, "data.", dict(answer_shift=-1)),
     (
         FinetuneConfig,
         "",
@@ -231,6 +233,7 @@ CHOICES = [
     (ModelConfig, "model.", {"remat": "half", "attention": "flash"}),
     (OptimizerConfig, "optimizer.", {"schedule": "linaer", "name": "lamp"}),
     (PretrainConfig, "", {"task": "pretrian", "prng": "philox"}),
+    (LabelledDataConfig, "data.", {"answer_rules": "sqaud"}),
     (FinetuneConfig, "", {"prng": "philox", "class_weights": "balance"}),
 ]
 WRONG_VALUES = [
