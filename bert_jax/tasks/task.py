@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, PyTree
 
 from bert_jax.config import FinetuneConfig, LabelledDataConfig, ModelConfig
 from bert_jax.errors import InputError
+from bert_jax.tasks.evaluation_report import Section
 from bert_jax.text.labelled import clean_split
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.training.metrics import Mean
@@ -115,7 +116,7 @@ class Task(abc.ABC):
     def score(
         self, rows: Sequence[Any], answers: Sequence[Any], data: LabelledDataConfig
     ) -> dict[str, float]:
-        """The metrics."""
+        """The metrics. A row may be there several times."""
 
     @abc.abstractmethod
     def blind(self, known: Sequence[Any], rows: Sequence[Any]) -> list[Any]:
@@ -125,6 +126,13 @@ class Task(abc.ABC):
         """What `evaluate` writes beside the metrics."""
         del rows, answers
         return {}
+
+    def findings(
+        self, rows: Sequence[Any], encoded: Encoded, answers: Sequence[Any]
+    ) -> list[Section]:
+        """What `evaluate` puts into its report below the metrics."""
+        del rows, encoded, answers
+        return []
 
     def report(self, result: Mapping[str, Any]) -> list[str]:
         """The lines that `evaluate` prints below the metrics."""
