@@ -332,6 +332,36 @@ class LabelledDataConfig:
     label_separator: str  # between the labels of a text that has several
     id_field: str  # in which no two rows may say the same; "" = there is none
     positive_label: str  # the class whose F1 is wanted; "" = none
+    form: str  # "plain", or what a suite's records need: one of bert_jax.text.suites.FORMS
+    further_tests: tuple[str, ...]  # more rows that `evaluate` reports on, each by itself
+
+    def __post_init__(self):
+        one_of(self, "form", ("plain", "whole", "agreed", "csl", "cluewsc", "xnli_zh"))
+
+
+@dataclasses.dataclass(frozen=True)
+class SubmissionConfig:
+    """Rows without labels, whose answers `evaluate` writes as a benchmark takes them."""
+
+    SECTION = "submissions[...]."
+
+    rows: str  # as data.test
+    file: str  # its name in the workdir
+    form: str  # "glue" (TSV of index and prediction) or "clue" (JSON lines of id and label)
+    written: tuple[str, ...]  # LABEL=TEXT, what to write for a label; others as they are
+
+    def __post_init__(self):
+        one_of(self, "form", ("glue", "clue"))
+        if not self.file or set(self.file) & set("/\\"):
+            raise InputError(
+                f"config.submissions[...].file={self.file!r} is no file name: give one without"
+                " folders."
+            )
+        for pair in self.written:
+            if "=" not in pair:
+                raise InputError(
+                    f"config.submissions[...].written holds {pair!r}: write LABEL=TEXT."
+                )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -363,6 +393,8 @@ class FinetuneConfig:
     prng: str
     seed: int
     seeds: int  # runs, with the seeds from `seed` on, each in a workdir of its own
+    submissions: tuple[SubmissionConfig, ...]
+    submit: bool  # `evaluate` writes the submissions
 
     def __post_init__(self):
         one_of(self, "prng", ("threefry2x32", "rbg"))

@@ -32,6 +32,8 @@ def get_config(arg: str = "") -> ConfigDict:
             label_separator="|",
             id_field="",
             positive_label="",
+            form="plain",
+            further_tests=(),
         )
     )
     config.model = base.model
@@ -55,6 +57,8 @@ def get_config(arg: str = "") -> ConfigDict:
     config.prng = "threefry2x32"
     config.seed = 0
     config.seeds = 1
+    config.submissions = ()
+    config.submit = False
     if arg == "tiny":
         config.optimizer.learning_rate = 1e-3
         config.update(max_length=32, epochs=2, log_every=2)

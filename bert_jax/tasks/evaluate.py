@@ -3,16 +3,16 @@ held-out rows."""
 
 import dataclasses
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from jaxtyping import PyTree
 
 from bert_jax import workdir as wd
-from bert_jax.config import FinetuneConfig, LabelledDataConfig, PretrainConfig
+from bert_jax.config import FinetuneConfig, LabelledDataConfig, PretrainConfig, SubmissionConfig
 from bert_jax.errors import InputError
 from bert_jax.fields import Values, build
-from bert_jax.tasks import all_tasks, evaluation_report, pretrain, saved_model, scores
-from bert_jax.tasks.evaluation_report import Section, metric_table
+from bert_jax.tasks import all_tasks, evaluation_report, pretrain, saved_model, scores, submission
+from bert_jax.tasks.evaluation_report import Heading, Section, metric_table
 from bert_jax.tasks.forward import Forward
 from bert_jax.tasks.splits import TEST, read_splits
 from bert_jax.tasks.task import Task
@@ -24,13 +24,22 @@ EVALUATION = "evaluation.json"
 Config = TypeVar("Config", FinetuneConfig, PretrainConfig)
 
 
+class Evaluation(NamedTuple):
+    """What there is to write."""
+
+    result: dict[str, Any]
+    sections: list[Section]  # of the report
+    submissions: dict[str, str]  # file name to text
+
+
 def run(config: Values, workdir: str | Path) -> dict[str, Any]:
     """Evaluates the run in `workdir`; prints the numbers and leaves them in evaluation.json,
     and with them in report.md and report.html what there is to see of the rows.
 
     Everything is as the run was made, its rows too, so that no training row can become a
     test row. Of `config` only the task is read, and where other rows are named:
-    `data.test` for a fine-tuning, `data` for a pretraining.
+    `data.test`, `data.further_tests` and `submissions` for a fine-tuning, `data` for a
+    pretraining.
     """
     found = saved_model.load(workdir)
     task = config.get("task", "prepare")
@@ -40,11 +49,14 @@ def run(config: Values, workdir: str | Path) -> dict[str, Any]:
             " give the config it was made with."
         )
     evaluate = _evaluate_pretraining if task == "pretrain" else _evaluate_task
-    result, sections = evaluate(config, found)
+    evaluation = evaluate(config, found)
     title = f"{found.task}: {found.directory.name}, step {found.step:,}"
-    evaluation_report.write(found.directory, title, sections)
-    wd.write_json(found.directory / EVALUATION, result)
-    return result
+    evaluation_report.write(found.directory, title, evaluation.sections)
+    for name, text in evaluation.submissions.items():
+        wd.write_text(found.directory / name, text)
+        print(f"{found.directory / name}")
+    wd.write_json(found.directory / EVALUATION, evaluation.result)
+    return evaluation.result
 
 
 def _made_with(cls: type[Config], config: Values, found: saved_model.SavedModel) -> Config:
@@ -55,29 +67,36 @@ def _made_with(cls: type[Config], config: Values, found: saved_model.SavedModel)
     return build(cls, {**dict(config), **own})
 
 
-def _evaluate_pretraining(
-    config: Values, found: saved_model.SavedModel
-) -> tuple[dict[str, Any], list[Section]]:
+def _evaluate_pretraining(config: Values, found: saved_model.SavedModel) -> Evaluation:
     made_with = _made_with(PretrainConfig, config, found)
     metrics = pretrain.evaluate_heldout(made_with, found, config["data"])
     print(f"{found.directory}, step {found.step}, held-out rows")
     _print_numbers(metrics, {})
-    note = "Held-out rows, masked as in the run."
-    return {"step": found.step, **metrics}, [metric_table(metrics, {}, note)]
+    table = metric_table(metrics, {}, "Held-out rows, masked as in the run.")
+    return Evaluation({"step": found.step, **metrics}, [table], {})
 
 
-def _evaluate_task(
-    config: Values, found: saved_model.SavedModel
-) -> tuple[dict[str, Any], list[Section]]:
+def _evaluate_task(config: Values, found: saved_model.SavedModel) -> Evaluation:
     made_with = _made_with(FinetuneConfig, config, found)
+    data = made_with.data
     kind = all_tasks.named(found.task)
-    test = config["data"]["test"] or made_with.data.test
-    rows = _test_rows(kind, made_with, test, found)
+    rows = _test_rows(kind, made_with, config["data"]["test"] or data.test, found)
+    further = {source: kind.read(source, data) for source in config["data"]["further_tests"]}
+    wanted = [build(SubmissionConfig, one) for one in config["submissions"]]
     max_length = min(made_with.max_length, found.model.positions)
     task = kind(found.labels, found.tokenizer, max_length, made_with.window_overlap)
     forward = Forward(task, found.model, one_device_mesh())
     params = found.params(forward.param_shapes())
-    return _evaluate_rows(forward, params, rows, made_with.data, found)
+    result, sections = _evaluate_rows(forward, params, rows, data, found, "test rows")
+    for source, rows in further.items():
+        of_them = result.setdefault("further_tests", {})
+        of_them[source], more = _evaluate_rows(forward, params, rows, data, found, source)
+        sections += [Heading(source, ""), *more]
+    submissions = {
+        one.file: submission.text(one, data, forward, params)
+        for one in (wanted if config["submit"] else ())
+    }
+    return Evaluation(result, sections, submissions)
 
 
 def _evaluate_rows(
@@ -86,6 +105,7 @@ def _evaluate_rows(
     rows: list[Any],
     data: LabelledDataConfig,
     found: saved_model.SavedModel,
+    name: str,
 ) -> tuple[dict[str, Any], list[Section]]:
     task = forward.task
     encoded = task.encode(rows)
@@ -103,7 +123,7 @@ def _evaluate_rows(
         "standard_errors": errors,
     }
     numbers = {name: value for name, value in result.items() if isinstance(value, float)}
-    print(f"{found.directory}, step {found.step}, {len(rows):,} test rows")
+    print(f"{found.directory}, step {found.step}, {len(rows):,} {name}")
     _print_numbers(numbers, errors)
     for line in task.report(result):
         print(f"  {line}")

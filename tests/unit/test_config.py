@@ -66,11 +66,12 @@ FINETUNE = dict(
     data=dict(
         train="a.csv", validation="", test="", text_field="text", pair_field="",
         label_field="label", label_separator="", id_field="", positive_label="",
+        form="plain", further_tests=(),
     ),
     batch_size=8, max_length=64, window_overlap=0, epochs=1, freeze_embeddings=False,
     freeze_layers=0, layer_decay=1.0, head_steps=0, class_weights="none",
     evals_per_epoch=1, patience=0, metric="accuracy", max_skipped=3, log_every=1, prng="rbg",
-    seed=0, seeds=1,
+    seed=0, seeds=1, submissions=(), submit=False,
 )  # fmt: skip
 ALL = {
     TokenizerConfig: TOKENIZER,
