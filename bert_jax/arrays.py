@@ -68,3 +68,12 @@ class RegressBatch(NamedTuple):
     tokens: Tokens
     values: Float[Any, "B"]
     weights: Float[Any, "B"]
+
+
+class ChoiceBatch(NamedTuple):
+    """The choices of a row one after the other, so that there are B x C rows of tokens."""
+
+    tokens: Tokens
+    labels: Int[Any, "B"]  # which choice is right
+    is_choice: Float[Any, "B C"]  # 1 = there is such a choice; rows may have different numbers
+    weights: Float[Any, "B"]

@@ -334,9 +334,11 @@ class LabelledDataConfig:
     positive_label: str  # the class whose F1 is wanted; "" = none
     form: str  # "plain", or what a suite's records need: one of bert_jax.text.suites.FORMS
     further_tests: tuple[str, ...]  # more rows that `evaluate` reports on, each by itself
+    # Where a text has choices: the field with a list of them, or a field for each.
+    choice_fields: tuple[str, ...]
 
     def __post_init__(self):
-        one_of(self, "form", ("plain", "whole", "agreed", "csl", "cluewsc", "xnli_zh"))
+        one_of(self, "form", ("plain", "whole", "agreed", "csl", "cluewsc", "xnli_zh", "race"))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -34,6 +34,7 @@ def get_config(arg: str = "") -> ConfigDict:
             positive_label="",
             form="plain",
             further_tests=(),
+            choice_fields=(),
         )
     )
     config.model = base.model

@@ -31,13 +31,16 @@ FORMATS = ("bert_jax", "huggingface")
 # What a workdir of each task holds.
 TASKS = {
     "pretrain": ("encoder", "pooler", "mlm", "next"),
-    **dict.fromkeys(("classify", "multilabel", "regress"), ("encoder", "pooler", "classifier")),
+    **dict.fromkeys(
+        ("classify", "multilabel", "regress", "choice"), ("encoder", "pooler", "classifier")
+    ),
 }
 # The task of a classifier, by Hugging Face's problem_type; "" = one of the labels is right.
 PROBLEMS = {
     "": "classify",
     "multi_label_classification": "multilabel",
     "regression": "regress",
+    architecture.MULTIPLE_CHOICE: "choice",
 }
 
 
@@ -245,7 +248,7 @@ def _state(params: Params) -> TrainState:
 
 
 def _write_hugging_face(found: Model, directory: Path) -> str:
-    kind = architecture.class_of(found.modules)
+    kind = architecture.class_of(found.modules, found.problem)
     # Within the bare encoder its parts have no name of a whole.
     prefix = "bert." if kind == "BertModel" else ""
     tensors = {}

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from bert_jax.tasks import evaluation_plots, scores
 from bert_jax.tasks.calibration import BINS, expected_error, reliability
 from bert_jax.tasks.evaluation_report import NOT_DEFINED, Plot, Section, Table
+from bert_jax.text.choices import ChoiceText
 from bert_jax.text.labelled import LabelledText
 
 WORST = 20
@@ -127,7 +128,7 @@ def calibration(
 
 
 def most_confident_mistakes(
-    rows: Sequence[LabelledText],
+    rows: Sequence[LabelledText | ChoiceText],
     confidences: Float[np.ndarray, "N"],
     is_right: Bool[np.ndarray, "N"],
     answers: Callable[[int], tuple[str, str]],
@@ -206,9 +207,9 @@ def _by_class(
     return Table("Classes", "0 where nothing is to be divided.", header, rows)
 
 
-def _texts(row: LabelledText) -> tuple[str, ...]:
+def _texts(row: LabelledText | ChoiceText) -> tuple[str, ...]:
     return (row.text, row.pair) if row.pair else (row.text,)
 
 
-def _text_header(rows: Sequence[LabelledText]) -> tuple[str, ...]:
+def _text_header(rows: Sequence[LabelledText | ChoiceText]) -> tuple[str, ...]:
     return ("text", "second text") if rows[0].pair else ("text",)

@@ -21,6 +21,7 @@ class Text(NamedTuple):
     text: str
     pair: str  # "" = there is none
     where: str  # for messages: a file and line, say
+    choices: tuple[str, ...] = ()  # for a task that chooses
 
 
 class Encoded(NamedTuple):
@@ -47,6 +48,7 @@ class Task(abc.ABC):
     # What `score` gives, and whether more of it is better. One of these is `config.metric`.
     METRICS: ClassVar[Mapping[str, bool]]
     HAS_CLASS_WEIGHTS: ClassVar[bool] = False  # `balanced` is there
+    HAS_CHOICES: ClassVar[bool] = False  # `Text.choices` is asked about
 
     @staticmethod
     @abc.abstractmethod

@@ -48,7 +48,7 @@ def read_labelled(source: str, data: LabelledDataConfig, label_of: Reader) -> li
         ]
     else:
         fields = (data.text_field, data.pair_field, data.label_field, data.id_field)
-        records = _once(_records(source, fields, data), data)
+        records = once(records_of(source, fields, data), data)
         rows = [_row(record, data, label_of, where) for where, record in records]
     if not rows:
         raise InputError(f"{source} holds no labelled text; give a source with rows in it.")
@@ -60,10 +60,10 @@ def read_unlabelled(source: str, data: LabelledDataConfig) -> list[tuple[str | i
     the fields IDS that it has, else its number from 0. The labels are empty, texts may be."""
     if files.scheme(source) == "pypi":
         raise InputError(f"{source} holds labelled rows: name a file or tfds:NAME of others.")
-    records = _records(source, (data.text_field, data.pair_field), data)
+    records = records_of(source, (data.text_field, data.pair_field), data)
     rows: list[tuple[str | int, LabelledText]] = []
     for number, (where, record) in enumerate(records):
-        text, pair = _texts(record, data, where, may_be_empty=True)
+        text, pair = texts_of(record, data, where, may_be_empty=True)
         id = next((record[name] for name in IDS if name in record), number)
         id = id.item() if hasattr(id, "item") else id  # TFDS has arrays
         if not isinstance(id, str | int):
@@ -150,10 +150,10 @@ def _key(text: str) -> str:
     return key if 4 * len(key) >= len(letters) else letters
 
 
-def _records(
+def records_of(
     source: str, fields: Sequence[str], data: LabelledDataConfig
 ) -> Iterator[files.Record]:
-    """Those of files or TFDS, as `data.form` has them."""
+    """The records of files or TFDS, as `data.form` has them."""
     named = [name for name in fields if name]
     is_dataset = files.scheme(source) == "tfds"
     found = datasets.rows(source) if is_dataset else _from_files(source, named)
@@ -164,12 +164,14 @@ def _row(
     record: dict[str, Any], data: LabelledDataConfig, label_of: Reader, where: str
 ) -> LabelledText:
     label = label_of(files.field(record, data.label_field, where), data.label_field, where)
-    return LabelledText(*_texts(record, data, where, may_be_empty=False), label, where)
+    return LabelledText(*texts_of(record, data, where, may_be_empty=False), label, where)
 
 
-def _texts(
+def texts_of(
     record: dict[str, Any], data: LabelledDataConfig, where: str, *, may_be_empty: bool
 ) -> tuple[str, str]:
+    """The text and the second text. Raises InputError where one is empty or no text."""
+
     def text(name: str) -> str:
         found = files.as_text(files.field(record, name, where), name, where)
         if not found.strip() and not may_be_empty:
@@ -181,7 +183,7 @@ def _texts(
     return text(data.text_field), text(data.pair_field) if data.pair_field else ""
 
 
-def _once(records: Iterator[files.Record], data: LabelledDataConfig) -> Iterator[files.Record]:
+def once(records: Iterator[files.Record], data: LabelledDataConfig) -> Iterator[files.Record]:
     """The records; raises InputError where two have one id."""
     seen: dict[Any, str] = {}
     for where, record in records:

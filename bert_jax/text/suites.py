@@ -97,6 +97,22 @@ def _xnli_zh(records: Iterator[files.Record], data: LabelledDataConfig) -> Itera
             yield where, dict(zip(names, values, strict=True))
 
 
+def _race(records: Iterator[files.Record], data: LabelledDataConfig) -> Iterator[files.Record]:
+    """A record for each question of an article: `questions`, `options` and `answers` are lists
+    there, and become the second text, the choices and the label (arXiv:1704.04683)."""
+    (choice_field,) = data.choice_fields
+    for where, record in records:
+        lists = [list(files.field(record, n, where)) for n in ("questions", "options", "answers")]
+        if len({len(found) for found in lists}) > 1:
+            raise InputError(
+                f"{where}: questions, options and answers are not as many ({len(lists[0])},"
+                f" {len(lists[1])}, {len(lists[2])}); correct it or drop the row."
+            )
+        names = (data.pair_field, choice_field, data.label_field)
+        for number, one in enumerate(zip(*lists, strict=True), 1):
+            yield f"{where} question {number}", record | dict(zip(names, one, strict=True))
+
+
 FORMS: dict[str, Form] = {
     "plain": _plain,
     "whole": _whole,
@@ -104,4 +120,5 @@ FORMS: dict[str, Form] = {
     "csl": _csl,
     "cluewsc": _cluewsc,
     "xnli_zh": _xnli_zh,
+    "race": _race,
 }

@@ -66,7 +66,7 @@ FINETUNE = dict(
     data=dict(
         train="a.csv", validation="", test="", text_field="text", pair_field="",
         label_field="label", label_separator="", id_field="", positive_label="",
-        form="plain", further_tests=(),
+        form="plain", further_tests=(), choice_fields=(),
     ),
     batch_size=8, max_length=64, window_overlap=0, epochs=1, freeze_embeddings=False,
     freeze_layers=0, layer_decay=1.0, head_steps=0, class_weights="none",
