@@ -188,8 +188,3 @@ def test_labels_of_any_kind_are_drawn_without_a_warning(labels):
 def test_a_font_has_every_character():
     assert evaluation_plots.font_for(["abc"]) == "DejaVu Sans"
     assert evaluation_plots.font_for(["abc\U000e0100"]) is None  # no font draws this one
-
-
-def test_a_plot_is_the_same_bytes_again():
-    bins = reliability(np.array([0.9, 0.8, 0.6]), np.array([True, False, True]), 15)
-    assert evaluation_plots.draw_reliability(bins) == evaluation_plots.draw_reliability(bins)
