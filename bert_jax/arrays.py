@@ -85,3 +85,12 @@ class SpanBatch(NamedTuple):
     starts: Int[Any, "B"]  # index into T; 0, [CLS], where the answer is not in the row
     ends: Int[Any, "B"]
     weights: Float[Any, "B"]
+
+
+class ChoiceBatch(NamedTuple):
+    """The choices of a row one after the other, so that there are B x C rows of tokens."""
+
+    tokens: Tokens
+    labels: Int[Any, "B"]  # which choice is right
+    is_choice: Float[Any, "B C"]  # 1 = there is such a choice; rows may have different numbers
+    weights: Float[Any, "B"]

@@ -340,8 +340,13 @@ class LabelledDataConfig:
     # characters and the words between them.
     answer_rules: str
     answer_shift: int  # an answer may begin so many characters before its answer_start
+    form: str  # "plain", or what a suite's records need: one of bert_jax.text.suites.FORMS
+    further_tests: tuple[str, ...]  # more rows that `evaluate` reports on, each by itself
+    # Where a text has choices: the field with a list of them, or a field for each.
+    choice_fields: tuple[str, ...]
 
     def __post_init__(self):
+        one_of(self, "form", ("plain", "whole", "agreed", "csl", "cluewsc", "xnli_zh", "race"))
         one_of(self, "answer_rules", ("squad", "cmrc"))
         at_least(self, "answer_shift", 0)
         one_of(self, "tag_pieces", ("first", "all"))
@@ -350,6 +355,31 @@ class LabelledDataConfig:
                 f"config.data.token_column and config.data.tag_column are both"
                 f" {self.tag_column}: name two columns."
             )
+
+
+@dataclasses.dataclass(frozen=True)
+class SubmissionConfig:
+    """Rows without labels, whose answers `evaluate` writes as a benchmark takes them."""
+
+    SECTION = "submissions[...]."
+
+    rows: str  # as data.test
+    file: str  # its name in the workdir
+    form: str  # "glue" (TSV of index and prediction) or "clue" (JSON lines of id and label)
+    written: tuple[str, ...]  # LABEL=TEXT, what to write for a label; others as they are
+
+    def __post_init__(self):
+        one_of(self, "form", ("glue", "clue"))
+        if not self.file or set(self.file) & set("/\\"):
+            raise InputError(
+                f"config.submissions[...].file={self.file!r} is no file name: give one without"
+                " folders."
+            )
+        for pair in self.written:
+            if "=" not in pair:
+                raise InputError(
+                    f"config.submissions[...].written holds {pair!r}: write LABEL=TEXT."
+                )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -381,6 +411,8 @@ class FinetuneConfig:
     prng: str
     seed: int
     seeds: int  # runs, with the seeds from `seed` on, each in a workdir of its own
+    submissions: tuple[SubmissionConfig, ...]
+    submit: bool  # `evaluate` writes the submissions
 
     def __post_init__(self):
         one_of(self, "prng", ("threefry2x32", "rbg"))

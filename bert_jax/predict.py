@@ -22,9 +22,11 @@ def define_flags() -> None:
     flags.DEFINE_string("model", None, "Workdir of a run or of a converted model.", required=True)
     flags.DEFINE_multi_string("text", [], "A text; may be given several times.")
     flags.DEFINE_multi_string("pair", [], "The second text of each --text, for pairs.")
+    flags.DEFINE_multi_string("choice", [], "A choice for every --text, where the model chooses.")
     flags.DEFINE_string("input", "", "A file of texts (lines, .jsonl, .csv, .tsv), or - for stdin.")
     flags.DEFINE_string("text_field", "text", "Field of a .jsonl, .csv or .tsv input.")
     flags.DEFINE_string("pair_field", "", "Field of the second text of such an input, for pairs.")
+    flags.DEFINE_string("choices_field", "", "Field with the list of choices of such an input.")
     flags.DEFINE_string("output", "", "Where the JSON lines go instead of stdout.")
     flags.DEFINE_string("embed", "", "Vectors of the texts in place of answers: cls, mean, last4.")
     flags.DEFINE_bool("normalise", False, "Bring the vectors to length 1.")
@@ -46,11 +48,16 @@ def run() -> None:
     if given.text:
         pairs = given.pair or [""] * len(given.text)
         texts = [
-            Text(text, pair, f"--text number {n}")
+            Text(text, pair, f"--text number {n}", tuple(given.choice))
             for n, (text, pair) in enumerate(zip(given.text, pairs, strict=True), 1)
         ]
     else:
-        texts = read_texts(given.input, text_field=given.text_field, pair_field=given.pair_field)
+        texts = read_texts(
+            given.input,
+            text_field=given.text_field,
+            pair_field=given.pair_field,
+            choices_field=given.choices_field,
+        )
     if given.normalise and not given.embed:
         raise InputError("--normalise is for vectors: give --embed too, or leave it away.")
     predictor = Predictor(

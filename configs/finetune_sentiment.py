@@ -37,6 +37,9 @@ def get_config(arg: str = "") -> ConfigDict:
             tag_pieces="first",
             answer_rules="squad",
             answer_shift=0,
+            form="plain",
+            further_tests=(),
+            choice_fields=(),
         )
     )
     config.model = base.model
@@ -60,6 +63,8 @@ def get_config(arg: str = "") -> ConfigDict:
     config.prng = "threefry2x32"
     config.seed = 0
     config.seeds = 1
+    config.submissions = ()
+    config.submit = False
     if arg == "tiny":
         config.optimizer.learning_rate = 1e-3
         config.update(max_length=32, epochs=2, log_every=2)

@@ -126,13 +126,14 @@ def _table(
     below = held_out["unigram_loss"] - held_out["mlm_loss"]
     rows = manifest["splits"]["heldout"]
     random_next = rows["not_following"] / rows["labelled"]
+    error = ours["standard_errors"]["accuracy"]
     lines = (
         ("held-out masked cross-entropy", f"{held_out['mlm_loss']:.3f} nats"),
         ("  unigram, same tokens", f"{held_out['unigram_loss']:.3f} nats ({below:.3f} above)"),
         ("held-out masked accuracy", f"{held_out['mlm_accuracy']:.1%}"),
         ("held-out next-sentence accuracy", f"{held_out['next_accuracy']:.1%}"),
         ("  always saying random", f"{random_next:.1%}"),
-        ("test accuracy", f"{ours['accuracy']:.1%} (standard error {ours['accuracy_error']:.1%})"),
+        ("test accuracy", f"{ours['accuracy']:.1%} (standard error {error:.1%})"),
         ("  macro F1", f"{ours['macro_f1']:.1%}"),
         ("  without pretraining", f"{fresh['accuracy']:.1%}"),
         ("  logistic regression, char 1-2-grams", f"{rival:.1%}"),

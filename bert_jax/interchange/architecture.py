@@ -34,7 +34,8 @@ COMPUTED = {
     "scan_layers": False,
 }
 GELU = {"gelu": "erf", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
-# What a model of each class must have; of several that fit, the first.
+# What a model of each class must have; of several that fit, the first, but a model that chooses
+# is told by MULTIPLE_CHOICE.
 CLASSES: dict[str, tuple[str, ...]] = {
     "BertForSequenceClassification": ("pooler", "classifier"),
     "BertForTokenClassification": ("tagger",),
@@ -42,8 +43,13 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "BertForPreTraining": ("pooler", "mlm", "next"),
     "BertForMaskedLM": ("mlm",),
     "BertForNextSentencePrediction": ("pooler", "next"),
+    "BertForMultipleChoice": ("pooler", "classifier"),
     "BertModel": (),
 }
+# In the place of a problem_type, which such a model has not, nor labels: its one output rates a
+# choice.
+MULTIPLE_CHOICE = "multiple_choice"
+CHOICE = ("choice",)
 # Each must be as said, or not be said: else the numbers would come out otherwise.
 PLAIN = {
     "position_embedding_type": ("absolute",),
@@ -94,12 +100,13 @@ def read(path: Path, *, is_original: bool) -> Architecture:
     found = {ours: values.get(theirs, default) for ours, (theirs, default) in FIELDS.items()}
     gelu = _gelu(values.get("hidden_act", "gelu"), path)
     found["gelu"] = "tanh" if is_original else gelu
+    chooses = values.get("architectures") == ["BertForMultipleChoice"]
     return Architecture(
         file=path,
         model=build(ModelConfig, {**found, **COMPUTED}, f"{path}: model"),
         modules=_modules(values.get("architectures"), path),
-        labels=_labels(values, path),
-        problem=_problem(values),
+        labels=CHOICE if chooses else _labels(values, path),
+        problem=MULTIPLE_CHOICE if chooses else _problem(values),
     )
 
 
@@ -117,17 +124,19 @@ def write(
     values |= {theirs: getattr(model, ours) for ours, (theirs, _) in FIELDS.items()}
     values["hidden_act"] = {"erf": "gelu", "tanh": "gelu_new"}[model.gelu]
     values |= {"pad_token_id": pad, "position_embedding_type": "absolute", "dtype": "float32"}
-    if labels:
+    if labels and problem != MULTIPLE_CHOICE:
         values["id2label"] = dict(enumerate(labels))
         values["label2id"] = {label: number for number, label in enumerate(labels)}
-    if problem:
+    if problem and problem != MULTIPLE_CHOICE:
         values["problem_type"] = problem
     text = json.dumps(values, indent=2, ensure_ascii=False)
     (directory / CONFIG).write_text(text + "\n", "utf-8")
 
 
-def class_of(modules: tuple[str, ...]) -> str:
-    """The class of Hugging Face that has these modules."""
+def class_of(modules: tuple[str, ...], problem: str) -> str:
+    """The class of Hugging Face that has these modules, for this kind of problem."""
+    if problem == MULTIPLE_CHOICE:
+        return "BertForMultipleChoice"
     return next(kind for kind, needed in CLASSES.items() if set(needed) <= set(modules))
 
 

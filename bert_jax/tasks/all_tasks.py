@@ -3,6 +3,7 @@
 import difflib
 
 from bert_jax.errors import InputError
+from bert_jax.tasks.choice import Choice
 from bert_jax.tasks.classify import Classify
 from bert_jax.tasks.multilabel import Multilabel
 from bert_jax.tasks.regress import Regress
@@ -16,6 +17,7 @@ TASKS: dict[str, type[Task]] = {
     "regress": Regress,
     "tag": TagWords,
     "span": SpanTask,
+    "choice": Choice,
 }
 
 

@@ -1,6 +1,5 @@
 """One class for a text or a pair of texts: sentiment, topics, entailment."""
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -13,6 +12,9 @@ from bert_jax.arrays import ClassifyBatch
 from bert_jax.config import FinetuneConfig, LabelledDataConfig
 from bert_jax.errors import InputError
 from bert_jax.tasks import scores
+from bert_jax.tasks.calibration import BINS, expected_error, reliability
+from bert_jax.tasks.evaluation_report import Section
+from bert_jax.tasks.task import Encoded
 from bert_jax.tasks.text_task import Example, TextTask, index_of
 from bert_jax.text.labelled import LabelledText, as_class, read_labelled
 from bert_jax.training.losses import accuracy, cross_entropy
@@ -111,14 +113,26 @@ class Classify(TextTask):
     def details(
         self, rows: Sequence[LabelledText], answers: Sequence[np.ndarray]
     ) -> dict[str, Any]:
-        """The standard error of the accuracy, and the confusion matrix."""
+        """The confusion matrix, and the expected calibration error."""
         targets, chosen = self._targets(rows), np.array(answers).argmax(axis=-1)
-        right = float((targets == chosen).mean())
         return {
-            "accuracy_error": math.sqrt(right * (1 - right) / len(rows)),
             "labels": list(self.labels),
             "confusion": scores.confusion(targets, chosen, len(self.labels)),
+            "calibration_error": expected_error(
+                reliability(np.array(answers).max(axis=-1), targets == chosen, BINS)
+            ),
         }
+
+    def findings(
+        self, rows: Sequence[LabelledText], encoded: Encoded, answers: Sequence[np.ndarray]
+    ) -> list[Section]:
+        """The confusion matrix, calibration, the worst mistakes, accuracy by length."""
+        from bert_jax.tasks import findings  # draws, which a prediction need not wait for
+
+        lengths = self.lengths(rows, encoded)
+        return findings.of_classes(
+            rows, lengths, self._targets(rows), np.array(answers), self.labels
+        )
 
     def report(self, result: Mapping[str, Any]) -> list[str]:
         """The confusion matrix."""

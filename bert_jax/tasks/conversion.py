@@ -32,7 +32,9 @@ FORMATS = ("bert_jax", "huggingface")
 # What a workdir of each task holds.
 TASKS = {
     "pretrain": ("encoder", "pooler", "mlm", "next"),
-    **dict.fromkeys(("classify", "multilabel", "regress"), ("encoder", "pooler", "classifier")),
+    **dict.fromkeys(
+        ("classify", "multilabel", "regress", "choice"), ("encoder", "pooler", "classifier")
+    ),
     "tag": ("encoder", "tagger"),
     "span": ("encoder", "span"),
 }
@@ -41,6 +43,7 @@ PROBLEMS = {
     "": "classify",
     "multi_label_classification": "multilabel",
     "regression": "regress",
+    architecture.MULTIPLE_CHOICE: "choice",
 }
 
 
@@ -256,7 +259,7 @@ def _state(params: Params) -> TrainState:
 
 
 def _write_hugging_face(found: Model, directory: Path) -> str:
-    kind = architecture.class_of(found.modules)
+    kind = architecture.class_of(found.modules, found.problem)
     # Within the bare encoder its parts have no name of a whole.
     prefix = "bert." if kind == "BertModel" else ""
     tensors = {}

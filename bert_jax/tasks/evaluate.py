@@ -1,14 +1,18 @@
-"""Held-out numbers of a finished run: a task's test rows, a pretraining's held-out rows."""
+"""Held-out numbers of a finished run, and a report: a task's test rows, a pretraining's
+held-out rows."""
 
 import dataclasses
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
+
+from jaxtyping import PyTree
 
 from bert_jax import workdir as wd
-from bert_jax.config import FinetuneConfig, PretrainConfig
+from bert_jax.config import FinetuneConfig, LabelledDataConfig, PretrainConfig, SubmissionConfig
 from bert_jax.errors import InputError
 from bert_jax.fields import Values, build
-from bert_jax.tasks import all_tasks, pretrain, saved_model
+from bert_jax.tasks import all_tasks, evaluation_report, pretrain, saved_model, scores, submission
+from bert_jax.tasks.evaluation_report import Heading, Section, metric_table
 from bert_jax.tasks.forward import Forward
 from bert_jax.tasks.splits import TEST, read_splits
 from bert_jax.tasks.task import Task
@@ -20,12 +24,22 @@ EVALUATION = "evaluation.json"
 Config = TypeVar("Config", FinetuneConfig, PretrainConfig)
 
 
+class Evaluation(NamedTuple):
+    """What there is to write."""
+
+    result: dict[str, Any]
+    sections: list[Section]  # of the report
+    files: dict[str, str]  # others than these, by name: submissions, what official scripts read
+
+
 def run(config: Values, workdir: str | Path) -> dict[str, Any]:
-    """Evaluates the run in `workdir`; prints the numbers and leaves them in evaluation.json.
+    """Evaluates the run in `workdir`; prints the numbers and leaves them in evaluation.json,
+    and with them in report.md and report.html what there is to see of the rows.
 
     Everything is as the run was made, its rows too, so that no training row can become a
     test row. Of `config` only the task is read, and where other rows are named:
-    `data.test` for a fine-tuning, `data` for a pretraining.
+    `data.test`, `data.further_tests` and `submissions` for a fine-tuning, `data` for a
+    pretraining.
     """
     found = saved_model.load(workdir)
     task = config.get("task", "prepare")
@@ -35,9 +49,14 @@ def run(config: Values, workdir: str | Path) -> dict[str, Any]:
             " give the config it was made with."
         )
     evaluate = _evaluate_pretraining if task == "pretrain" else _evaluate_task
-    result = evaluate(config, found)
-    wd.write_json(found.directory / EVALUATION, result)
-    return result
+    evaluation = evaluate(config, found)
+    title = f"{found.task}: {found.directory.name}, step {found.step:,}"
+    evaluation_report.write(found.directory, title, evaluation.sections)
+    for name, text in evaluation.files.items():
+        wd.write_text(found.directory / name, text)
+        print(f"{found.directory / name}")
+    wd.write_json(found.directory / EVALUATION, evaluation.result)
+    return evaluation.result
 
 
 def _made_with(cls: type[Config], config: Values, found: saved_model.SavedModel) -> Config:
@@ -48,42 +67,72 @@ def _made_with(cls: type[Config], config: Values, found: saved_model.SavedModel)
     return build(cls, {**dict(config), **own})
 
 
-def _evaluate_pretraining(config: Values, found: saved_model.SavedModel) -> dict[str, Any]:
+def _evaluate_pretraining(config: Values, found: saved_model.SavedModel) -> Evaluation:
     made_with = _made_with(PretrainConfig, config, found)
     metrics = pretrain.evaluate_heldout(made_with, found, config["data"])
     print(f"{found.directory}, step {found.step}, held-out rows")
-    _print_numbers(metrics)
-    return {"step": found.step, **metrics}
+    _print_numbers(metrics, {})
+    table = metric_table(metrics, {}, "Held-out rows, masked as in the run.")
+    return Evaluation({"step": found.step, **metrics}, [table], {})
 
 
-def _evaluate_task(config: Values, found: saved_model.SavedModel) -> dict[str, Any]:
+def _evaluate_task(config: Values, found: saved_model.SavedModel) -> Evaluation:
     made_with = _made_with(FinetuneConfig, config, found)
+    data = made_with.data
     kind = all_tasks.named(found.task)
-    test = config["data"]["test"] or made_with.data.test
-    rows = _test_rows(kind, made_with, test, found)
+    rows = _test_rows(kind, made_with, config["data"]["test"] or data.test, found)
+    further = {source: kind.read(source, data) for source in config["data"]["further_tests"]}
+    wanted = [build(SubmissionConfig, one) for one in config["submissions"]]
     max_length = min(made_with.max_length, found.model.positions)
     task = kind(found.labels, found.tokenizer, max_length, made_with.window_overlap)
     forward = Forward(task, found.model, one_device_mesh())
-    answers = forward.answers(
-        found.params(forward.param_shapes()),
-        rows,
-        task.encode(rows).examples,
-        batch_size=EVAL_BATCH,
+    params = found.params(forward.param_shapes())
+    result, sections, files = _evaluate_rows(forward, params, rows, data, found, "test rows")
+    for source, rows in further.items():
+        of_them = result.setdefault("further_tests", {})
+        of_them[source], more, _ = _evaluate_rows(forward, params, rows, data, found, source)
+        sections += [Heading(source, ""), *more]
+    files |= {
+        one.file: submission.text(one, data, forward, params)
+        for one in (wanted if config["submit"] else ())
+    }
+    return Evaluation(result, sections, files)
+
+
+def _evaluate_rows(
+    forward: Forward,
+    params: PyTree,
+    rows: list[Any],
+    data: LabelledDataConfig,
+    found: saved_model.SavedModel,
+    name: str,
+) -> tuple[dict[str, Any], list[Section], dict[str, str]]:
+    task = forward.task
+    encoded = task.encode(rows)
+    answers = forward.answers(params, rows, encoded.examples, batch_size=EVAL_BATCH)
+    metrics = task.score(rows, answers, data)
+    errors = scores.standard_errors(
+        lambda drawn: task.score([rows[n] for n in drawn], [answers[n] for n in drawn], data),
+        len(rows),
     )
-    metrics = task.score(rows, answers, made_with.data)
     result = {
         "step": found.step,
         "rows": len(rows),
         **metrics,
         **task.details(rows, answers),
+        "standard_errors": errors,
     }
-    print(f"{found.directory}, step {found.step}, {len(rows):,} test rows")
-    _print_numbers({k: v for k, v in result.items() if isinstance(v, float)})
-    for name, content in task.files(rows, answers).items():
-        wd.write_json(found.directory / name, content)
+    numbers = {name: value for name, value in result.items() if isinstance(value, float)}
+    print(f"{found.directory}, step {found.step}, {len(rows):,} {name}")
+    _print_numbers(numbers, errors)
     for line in task.report(result):
         print(f"  {line}")
-    return result
+    note = (
+        f"{len(rows):,} rows. Standard errors are those of the bootstrap, over"
+        f" {scores.RESAMPLES} draws of as many rows; of a trained model, not of its training."
+    )
+    table = metric_table(numbers, errors, note)
+    return result, [table, *task.findings(rows, encoded, answers)], task.files(rows, answers)
 
 
 def _test_rows(
@@ -102,6 +151,7 @@ def _test_rows(
     return rows
 
 
-def _print_numbers(metrics: dict[str, float]) -> None:
+def _print_numbers(metrics: dict[str, float], errors: dict[str, float]) -> None:
     for name, value in metrics.items():
-        print(f"  {name:20} {value:.4f}")
+        error = f" ± {errors[name]:.4f}" if name in errors else ""
+        print(f"  {name:20} {value:.4f}{error}")

@@ -12,6 +12,8 @@ from bert_jax.arrays import MultilabelBatch
 from bert_jax.config import LabelledDataConfig
 from bert_jax.errors import InputError
 from bert_jax.tasks import scores
+from bert_jax.tasks.evaluation_report import Section
+from bert_jax.tasks.task import Encoded
 from bert_jax.tasks.text_task import TextTask, index_of
 from bert_jax.text.labelled import LabelledText, as_classes, read_labelled
 from bert_jax.training.losses import binary_cross_entropy
@@ -83,6 +85,21 @@ class Multilabel(TextTask):
     ) -> list[np.ndarray]:
         """The share of texts that have each class."""
         return [self._targets(known).mean(axis=0)] * len(rows)
+
+    def findings(
+        self, rows: Sequence[LabelledText], encoded: Encoded, answers: Sequence[np.ndarray]
+    ) -> list[Section]:
+        """Precision, recall and F1 of each class, the worst mistakes, accuracy by length."""
+        from bert_jax.tasks import findings  # draws, which a prediction need not wait for
+
+        return findings.of_sets(
+            rows,
+            self.lengths(rows, encoded),
+            self._targets(rows) > 0,
+            np.array(answers),
+            self.labels,
+            THRESHOLD,
+        )
 
     def shown(self, row: LabelledText, answer: np.ndarray) -> dict[str, Any]:
         """The labels from THRESHOLD on, and the probability of each there is."""

@@ -66,11 +66,12 @@ class Predictor:
         room = self._max_length() - SINGLE_SPECIAL
         tokenizer = self._found.tokenizer
         rows = []
-        for text, pair, where in texts:
-            self._check_pair(pair, where, wanted=False)
-            ids = tokenizer.encode(text, allow_special=allow_special).ids
+        for text in texts:
+            self._check_pair(text.pair, text.where, wanted=False)
+            _check_choices(text, wanted=False)
+            ids = tokenizer.encode(text.text, allow_special=allow_special).ids
             if len(ids) > room:
-                self._check_cut(len(ids) + SINGLE_SPECIAL, where)
+                self._check_cut(len(ids) + SINGLE_SPECIAL, text.where)
             rows.append(single(ids[:room], tokenizer))
         return rows
 
@@ -120,6 +121,7 @@ class Predictor:
 
         def predict(texts: Sequence[Text]) -> list[dict[str, Any]]:
             for text in texts:
+                _check_choices(text, wanted=task.HAS_CHOICES)
                 if not found.is_converted:  # else nobody knows
                     wanted = bool(found.run["config"]["data"]["pair_field"])
                     self._check_pair(text.pair, text.where, wanted=wanted)
@@ -177,3 +179,11 @@ class Predictor:
             ]
 
         return predict
+
+
+def _check_choices(text: Text, *, wanted: bool) -> None:
+    if bool(text.choices) != wanted:
+        what = "has no choices and the model chooses: give --choice or --choices_field"
+        if text.choices:
+            what = "has choices and the model does not choose: leave them away"
+        raise InputError(f"{text.where} {what}.")

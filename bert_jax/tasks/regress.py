@@ -9,6 +9,8 @@ from jaxtyping import Array, Float
 from bert_jax.arrays import RegressBatch
 from bert_jax.config import LabelledDataConfig
 from bert_jax.tasks import scores
+from bert_jax.tasks.evaluation_report import Section
+from bert_jax.tasks.task import Encoded
 from bert_jax.tasks.text_task import TextTask
 from bert_jax.text.labelled import LabelledText, as_value, read_labelled
 from bert_jax.training.losses import squared_error
@@ -72,6 +74,16 @@ class Regress(TextTask):
     ) -> list[np.floating]:
         """The mean."""
         return [np.mean([row.label for row in known])] * len(rows)
+
+    def findings(
+        self, rows: Sequence[LabelledText], encoded: Encoded, answers: Sequence[np.floating]
+    ) -> list[Section]:
+        """A scatter plot, the worst rows, differences by length."""
+        from bert_jax.tasks import findings  # draws, which a prediction need not wait for
+
+        targets = np.array([row.label for row in rows])
+        values = np.array(answers).astype(np.float64)
+        return findings.of_values(rows, self.lengths(rows, encoded), targets, values)
 
     def shown(self, row: LabelledText, answer: np.floating) -> dict[str, Any]:
         """The value."""

@@ -1,5 +1,6 @@
 """The part of a text that answers a question, or that there is none: SQuAD, CMRC2018, DRCD."""
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -148,7 +149,7 @@ class SpanTask(Task):
         answer = Candidates((Span(text, 0, len(text), float(count)),), float(none))
         return [answer] * len(rows)
 
-    def files(self, rows: Sequence[Question], answers: Sequence[Candidates]) -> dict[str, Any]:
+    def files(self, rows: Sequence[Question], answers: Sequence[Candidates]) -> dict[str, str]:
         """What the official scripts read: answers by id, and with questions that have none
         how much likelier that is than the answer."""
         may_be_none = not all(row.answers for row in rows)
@@ -157,7 +158,8 @@ class SpanTask(Task):
             for row, answer in zip(rows, answers, strict=True)
         }
         margins = {row.id: answer.margin for row, answer in zip(rows, answers, strict=True)}
-        return {PREDICTIONS: found} | ({MARGINS: margins} if may_be_none else {})
+        files = {PREDICTIONS: found} | ({MARGINS: margins} if may_be_none else {})
+        return {name: json.dumps(said, ensure_ascii=False) for name, said in files.items()}
 
     def row_of(self, text: Text) -> Question:
         """The text is the context, its pair the question; InputError where there is none."""

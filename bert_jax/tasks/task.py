@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, PyTree
 
 from bert_jax.config import FinetuneConfig, LabelledDataConfig, ModelConfig
 from bert_jax.errors import InputError
+from bert_jax.tasks.evaluation_report import Section
 from bert_jax.text.labelled import clean_split
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.training.metrics import Mean
@@ -20,6 +21,7 @@ class Text(NamedTuple):
     text: str
     pair: str  # "" = there is none
     where: str  # for messages: a file and line, say
+    choices: tuple[str, ...] = ()  # for a task that chooses
 
 
 class Encoded(NamedTuple):
@@ -46,6 +48,7 @@ class Task(abc.ABC):
     # What `score` gives, and whether more of it is better. One of these is `config.metric`.
     METRICS: ClassVar[Mapping[str, bool]]
     HAS_CLASS_WEIGHTS: ClassVar[bool] = False  # `balanced` is there
+    HAS_CHOICES: ClassVar[bool] = False  # `Text.choices` is asked about
 
     @staticmethod
     @abc.abstractmethod
@@ -115,7 +118,7 @@ class Task(abc.ABC):
     def score(
         self, rows: Sequence[Any], answers: Sequence[Any], data: LabelledDataConfig
     ) -> dict[str, float]:
-        """The metrics."""
+        """The metrics. A row may be there several times."""
 
     @abc.abstractmethod
     def blind(self, known: Sequence[Any], rows: Sequence[Any]) -> list[Any]:
@@ -126,10 +129,17 @@ class Task(abc.ABC):
         del rows, answers
         return {}
 
-    def files(self, rows: Sequence[Any], answers: Sequence[Any]) -> dict[str, Any]:
-        """JSON files, by name, that `evaluate` writes beside its own."""
+    def files(self, rows: Sequence[Any], answers: Sequence[Any]) -> dict[str, str]:
+        """The text of files, by name, that `evaluate` writes beside its own."""
         del rows, answers
         return {}
+
+    def findings(
+        self, rows: Sequence[Any], encoded: Encoded, answers: Sequence[Any]
+    ) -> list[Section]:
+        """What `evaluate` puts into its report below the metrics."""
+        del rows, encoded, answers
+        return []
 
     def report(self, result: Mapping[str, Any]) -> list[str]:
         """The lines that `evaluate` prints below the metrics."""

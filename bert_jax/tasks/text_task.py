@@ -97,6 +97,17 @@ class TextTask(Task):
             of_row[example.row].append(prediction)
         return [np.mean(found, axis=0) for found in of_row]
 
+    def lengths(self, rows: Sequence[LabelledText], encoded: Encoded) -> np.ndarray:
+        """Tokens of every row before anything is cut, special ones included."""
+        found = np.zeros(len(rows), np.int64)
+        for example in encoded.examples:
+            # Of a further window only what the one before has not.
+            again = SINGLE_SPECIAL + self.overlap if found[example.row] else 0
+            found[example.row] += example.length - again
+        for row, tokens in encoded.cut.items():
+            found[row] = tokens
+        return found
+
     def row_of(self, text: Text) -> LabelledText:
         """With a label that the task admits."""
         return LabelledText(text.text, text.pair, self.any_label(), text.where)

@@ -288,5 +288,6 @@ RECORDS: dict[str, Callable[[FilePath, Sequence[str]], Iterator[Record]]] = {
     ".csv": functools.partial(_table, delimiter=",", quoting=csv.QUOTE_MINIMAL),
     ".tsv": functools.partial(_table, delimiter="\t", quoting=csv.QUOTE_NONE),  # as in GLUE
     ".jsonl": _json_lines,
+    ".json": _json_lines,  # as the files of CLUE are called
     PARQUET: _parquet,
 }

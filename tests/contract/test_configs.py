@@ -70,7 +70,7 @@ def task_of(config):
     kind.check(config)
     task = kind(("0", "1"), small.tokenizer(), config.max_length, config.window_overlap)
     pair = "b" if config.data.pair_field else ""
-    row = task.row_of(Text("a " * config.max_length, pair, "here"))
+    row = task.row_of(Text("a " * config.max_length, pair, "here", ("a", "b")))
     return task, task.batch(task.encode([row]).examples[:1], config.batch_size)
 
 

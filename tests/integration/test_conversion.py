@@ -157,6 +157,30 @@ def test_tags_are_those_of_the_original(tmp_path):
     np.testing.assert_allclose(probabilities, wanted.max(axis=1), **TOLERANCE)
 
 
+def test_a_model_that_chooses_comes_in_and_goes_out(tmp_path):
+    kind = "BertForMultipleChoice"
+    arrays = foreign.tensors("pooler", "classifier", classes=1)
+    segments = arrays["bert.embeddings.token_type_embeddings.weight"]
+    segments[1] = segments[0]  # `foreign` knows of one
+    workdir = convert(write(tmp_path / "hf", kind, arrays), tmp_path / "out")
+    assert saved_model.load(workdir).task == "choice"
+    choices = ("a", "b d", "中")
+    texts = [f"ab c [SEP] 好 {choice}" for choice in choices]
+    vectors = [foreign.hidden(arrays, ids_of(text)) for text in texts]
+    logits = [foreign.class_logits(arrays, x, "classifier")[0] for x in vectors]
+    wanted = np.exp(logits) / np.exp(logits).sum()
+    (found,) = Predictor(saved_model.load(workdir))([Text("ab c", "好", "here", choices)])
+    np.testing.assert_allclose(found["probabilities"], wanted, **TOLERANCE)
+    back = convert(workdir, tmp_path / "back", format="huggingface")
+    values = json.loads((back / "config.json").read_text("utf-8"))
+    assert values["architectures"] == [kind]
+    assert not {"problem_type", "id2label"} & values.keys()
+    tensors = load_file(back / "model.safetensors")
+    assert {name: array.tobytes() for name, array in tensors.items()} == {
+        name: array.tobytes() for name, array in arrays.items()
+    }
+
+
 def cut(arrays, layers):
     """The same model with the lowest layers alone."""
     return {

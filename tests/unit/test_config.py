@@ -68,11 +68,12 @@ FINETUNE = dict(
         label_field="label", label_separator="", id_field="", positive_label="",
         token_column=0, tag_column=-1, tag_pieces="first",
         answer_rules="squad", answer_shift=0,
+        form="plain", further_tests=(), choice_fields=(),
     ),
     batch_size=8, max_length=64, window_overlap=0, epochs=1, freeze_embeddings=False,
     freeze_layers=0, layer_decay=1.0, head_steps=0, class_weights="none",
     evals_per_epoch=1, patience=0, metric="accuracy", max_skipped=3, log_every=1, prng="rbg",
-    seed=0, seeds=1,
+    seed=0, seeds=1, submissions=(), submit=False,
 )  # fmt: skip
 ALL = {
     TokenizerConfig: TOKENIZER,

@@ -1,0 +1,89 @@
+"""Every task of the suites: its config builds, and names what the suite has."""
+
+import importlib
+
+import pytest
+from tensorflow_datasets.text import glue
+
+from bert_jax.config import FinetuneConfig
+from bert_jax.fields import build
+from bert_jax.tasks import all_tasks
+from configs import finetune_chinese, finetune_clue, finetune_glue
+
+SUITES = {
+    "finetune_glue": finetune_glue.TASKS,
+    "finetune_clue": finetune_clue.TASKS,
+    "finetune_chinese": finetune_chinese.TASKS,
+}
+TASKS = [(suite, task) for suite, tasks in SUITES.items() for task in tasks]
+GLUE = {config.name: config for config in glue.Glue.BUILDER_CONFIGS}
+
+
+def load(suite, arg):
+    values = importlib.import_module(f"configs.{suite}").get_config(arg)
+    values.init_from = "runs/base"
+    return build(FinetuneConfig, values)
+
+
+@pytest.mark.parametrize(("suite", "task"), TASKS)
+def test_a_task_of_a_suite_builds(suite, task):
+    config = load(suite, task)
+    all_tasks.named(config.task).check(config)
+    tiny = load(suite, f"{task},tiny")
+    assert (tiny.data, tiny.submissions) == (config.data, config.submissions)
+    assert tiny.max_length == 32 < config.max_length
+    assert all((config.data.train, config.data.validation, config.data.test))
+    assert not config.submit
+    assert f" {task}" in importlib.import_module(f"configs.{suite}").__doc__
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_an_unknown_task_of_a_suite_is_refused(suite):
+    for arg in ("enormous", "enormous,tiny"):
+        with pytest.raises(ValueError, match=f"no variant '{arg}': choose one of"):
+            importlib.import_module(f"configs.{suite}").get_config(arg)
+    name = next(iter(SUITES[suite]))
+    with pytest.raises(ValueError, match="no variant 'enormous'"):
+        importlib.import_module(f"configs.{suite}").get_config(f"{name},enormous")
+
+
+@pytest.mark.parametrize("task", finetune_glue.TASKS)
+def test_glue_is_as_tensorflow_datasets_has_it(task):
+    config, theirs = load("finetune_glue", task), GLUE[task]
+    fields = {config.data.text_field, config.data.pair_field} - {""}
+    assert fields == set(theirs.text_features)
+    assert (config.task == "regress") == (theirs.label_classes is None)
+    classes = theirs.label_classes or []
+    (*_, first) = reversed(config.submissions)
+    written = dict(pair.split("=") for pair in first.written)
+    # Numbers stand for classes in their order; else the names are written.
+    assert list(map(written.get, classes)) in ([None] * len(classes), ["0", "1"])
+    assert config.data.positive_label in ("", classes[1] if len(classes) > 1 else "")
+
+
+def test_glue_has_its_official_metrics_and_files():
+    # gluebenchmark.com/tasks, and the names that its FAQ asks for.
+    metrics = {task: load("finetune_glue", task).metric for task in finetune_glue.TASKS}
+    assert metrics == {
+        "cola": "matthews",
+        "stsb": "spearman",
+        **dict.fromkeys(("mrpc", "qqp"), "f1"),
+        **dict.fromkeys(("sst2", "mnli", "qnli", "rte", "wnli"), "accuracy"),
+    }
+    files = {one.file for task in metrics for one in load("finetune_glue", task).submissions}
+    assert files == {
+        *("CoLA.tsv", "SST-2.tsv", "MRPC.tsv", "STS-B.tsv", "QQP.tsv", "MNLI-m.tsv"),
+        *("MNLI-mm.tsv", "AX.tsv", "QNLI.tsv", "RTE.tsv", "WNLI.tsv"),
+    }
+    mnli = load("finetune_glue", "mnli")
+    assert mnli.data.test == "tfds:glue/mnli:validation_matched"
+    assert mnli.data.further_tests == ("tfds:glue/mnli:validation_mismatched",)
+
+
+def test_clue_has_its_official_files():
+    # CLUE's instructions of 2021-09-04: a new test set has its version in the name.
+    files = {load("finetune_clue", task).submissions[0].file for task in finetune_clue.TASKS}
+    assert files == {
+        f"{name}_predict.json"
+        for name in ("afqmc", "tnews11", "iflytek", "cmnli", "ocnli_50k", "cluewsc11", "csl")
+    }
