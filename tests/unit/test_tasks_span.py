@@ -1,5 +1,6 @@
 """Questions to windows, logits to answers in the words of the text, and their scores."""
 
+import json
 import math
 
 import jax
@@ -332,8 +333,8 @@ def test_where_all_have_an_answer_one_is_given():
 def test_what_the_official_scripts_read():
     rows = [ask("x", "x")._replace(id="a"), ask("y")._replace(id="b")]
     answers = [candidates("x", -1.0), candidates("y", 0.5)]
-    assert make().files(rows, answers) == {
+    assert {name: json.loads(text) for name, text in make().files(rows, answers).items()} == {
         "predictions.json": {"a": "x", "b": ""},
         "null_odds.json": {"a": -1.0, "b": 0.5},
     }
-    assert make().files(rows[:1], answers[:1]) == {"predictions.json": {"a": "x"}}
+    assert make().files(rows[:1], answers[:1]) == {"predictions.json": '{"a": "x"}'}
