@@ -100,15 +100,20 @@ def _xnli_zh(records: Iterator[files.Record], data: LabelledDataConfig) -> Itera
 def _race(records: Iterator[files.Record], data: LabelledDataConfig) -> Iterator[files.Record]:
     """A record for each question of an article: `questions`, `options` and `answers` are lists
     there, and become the second text, the choices and the label (arXiv:1704.04683)."""
-    (choice_field,) = data.choice_fields
+    names = (data.pair_field, *data.choice_fields, data.label_field)
+    if len(names) != 3 or not data.pair_field:
+        raise InputError(
+            "config.data.form=race wants a name in config.data.pair_field and one in"
+            " config.data.choice_fields: give any two that the rows have not."
+        )
     for where, record in records:
-        lists = [list(files.field(record, n, where)) for n in ("questions", "options", "answers")]
-        if len({len(found) for found in lists}) > 1:
+        lists = [files.field(record, name, where) for name in ("questions", "options", "answers")]
+        are_lists = all(hasattr(found, "__len__") and not isinstance(found, str) for found in lists)
+        if not are_lists or len({len(found) for found in lists}) > 1:
             raise InputError(
-                f"{where}: questions, options and answers are not as many ({len(lists[0])},"
-                f" {len(lists[1])}, {len(lists[2])}); correct it or drop the row."
+                f"{where}: questions, options and answers are no lists of the same length; correct"
+                " them or drop the row."
             )
-        names = (data.pair_field, choice_field, data.label_field)
         for number, one in enumerate(zip(*lists, strict=True), 1):
             yield f"{where} question {number}", record | dict(zip(names, one, strict=True))
 

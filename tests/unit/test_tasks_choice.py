@@ -11,6 +11,7 @@ from bert_jax.errors import InputError
 from bert_jax.fields import build
 from bert_jax.tasks.choice import Choice
 from bert_jax.tasks.task import Text
+from bert_jax.tasks.texts import read_texts
 from bert_jax.text.choices import ChoiceText
 from configs import finetune_choice
 
@@ -110,3 +111,17 @@ def test_who_reads_nothing_knows_the_places():
 def test_a_text_without_choices_is_refused(choices, message):
     with pytest.raises(InputError, match=message):
         task_of().row_of(Text("a", "", "here", choices))
+
+
+def test_choices_are_read_from_a_field(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "a", "choices": ["b", "c"]}\n{"text": "d", "choices": ["e"]}\n')
+    fields = dict(text_field="text", pair_field="")
+    with pytest.raises(InputError, match=r"a\.jsonl:2 has 1 choices"):
+        read_texts(str(path), **fields, choices_field="choices")
+    path.write_text('{"text": "a", "choices": ["b", "c"]}\n')
+    found = read_texts(str(path), **fields, choices_field="choices")
+    assert found == [Text("a", "", f"{path}:1", ("b", "c"))]
+    (tmp_path / "a.txt").write_text("a\n")
+    with pytest.raises(InputError, match="--choices_field=choices is for records, and"):
+        read_texts(str(tmp_path / "a.txt"), **fields, choices_field="choices")

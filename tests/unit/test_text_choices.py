@@ -123,9 +123,14 @@ def test_every_question_of_an_article_is_a_row(tmp_path):
         ChoiceText("a", "q", ("b", "c"), 1, f"{path}:1 question 1"),
         ChoiceText("a", "r", ("d", "e", "f"), 0, f"{path}:1 question 2"),
     ]
-    write(path, record | {"answers": ["B"]})
-    with pytest.raises(InputError, match=r"race\.jsonl:1: questions, options and answers are not"):
-        read(path, **RACE)
+    for answers in (["B"], "BA", 2):
+        write(path, record | {"answers": answers})
+        with pytest.raises(
+            InputError, match=r"race\.jsonl:1: questions, options and answers are no"
+        ):
+            read(path, **RACE)
+    with pytest.raises(InputError, match=r"form=race wants a name in config\.data\.pair_field and"):
+        read(path, **RACE | {"pair_field": ""})
 
 
 def test_all_questions_of_a_context_are_in_one_part():
