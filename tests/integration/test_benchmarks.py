@@ -51,6 +51,7 @@ def test_a_source_that_has_changed_is_refused(data, monkeypatch):
         read_blocks(data)
 
 
+@pytest.mark.slow
 def test_the_loss_on_packed_rows_is_that_of_evaluate(pretrained, data):
     told = evaluate.run(pretrain_base.get_config("tiny"), pretrained)
     config = json.loads((pretrained / "config.json").read_text())
