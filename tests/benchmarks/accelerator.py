@@ -66,15 +66,17 @@ def run_case(side: str, work: Work) -> Measured | None:
     """In a process of its own, with half the batch as long as memory runs out; None where not
     even a row fits. Raises NoDevice."""
     while True:
+        batch = f"{work.batch_size} rows" if work.batch_size else "the largest batch"
+        print(f"{side}: {work.size}, {work.length} tokens, {batch}", file=sys.stderr)
         module = f"tests.benchmarks.accelerated.{MODULES[side]}"
         command = [sys.executable, "-m", module, json.dumps(dataclasses.asdict(work))]
         ended = subprocess.run(
-            command, env=os.environ | ENVIRONMENT, stdout=subprocess.PIPE, text=True
+            command, env=os.environ | ENVIRONMENT, capture_output=True, text=True
         )
         if ended.returncode == NO_DEVICE:
             raise NoDevice
         if ended.returncode not in (0, OUT_OF_MEMORY):
-            sys.exit(f"{' '.join(command)} ended with {ended.returncode}")
+            sys.exit(f"{ended.stderr}\n{' '.join(command)} ended with {ended.returncode}")
         said = json.loads(ended.stdout.splitlines()[-1])
         if ended.returncode == 0:
             return Measured(**said)
@@ -147,6 +149,24 @@ def _known(value: float | None, form: str, unit: float = 1) -> str:
     return "" if value is None else form.format(value / unit)
 
 
+def measure(arguments: argparse.Namespace, sides: list[str]) -> list[Result]:
+    """Every case of every side. Raises NoDevice where jax finds none."""
+    results = []
+    for work in cases(arguments):
+        for side in list(sides):
+            try:
+                measured = run_case(side, work)
+            except NoDevice:
+                if side == OURS:
+                    raise
+                print("without Hugging Face: PyTorch finds no GPU", file=sys.stderr)
+                sides.remove(side)
+                continue
+            if measured:
+                results.append(Result(side, work, measured))
+    return results
+
+
 def main() -> None:
     """Prints the table, or with --json its rows."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -159,27 +179,17 @@ def main() -> None:
     arguments = parser.parse_args()
     sides = [OURS, TORCH] if arguments.peers == "torch" else [OURS]
     if TORCH in sides and importlib.util.find_spec("transformers") is None:
-        print("without Hugging Face (transformers is not installed)", file=sys.stderr)
-        sides = [OURS]
-    results = []
-    for work in cases(arguments):
-        for side in list(sides):
-            try:
-                measured = run_case(side, work)
-            except NoDevice:
-                if side == OURS:
-                    print(
-                        "error: jax finds no accelerator here: run this where it does, or with"
-                        " --device=cpu to see that it runs.",
-                        file=sys.stderr,
-                    )
-                    sys.exit(NO_DEVICE)
-                print("without Hugging Face (PyTorch finds no GPU)", file=sys.stderr)
-                sides.remove(side)
-                continue
-            if measured:
-                results.append(Result(side, work, measured))
-    found = rows(results)
+        print("without Hugging Face: transformers is not installed", file=sys.stderr)
+        sides.remove(TORCH)
+    try:
+        found = rows(measure(arguments, sides))
+    except NoDevice:
+        print(
+            "error: jax finds no accelerator here: run this where it does, or with --device=cpu"
+            " to see that it runs.",
+            file=sys.stderr,
+        )
+        sys.exit(NO_DEVICE)
     print(json.dumps(found, indent=2) if arguments.json else table(found))
 
 

@@ -19,6 +19,7 @@ position, `schedule` with the peer's best rate and no warm-up, `batch` with its 
 import argparse
 import importlib
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -145,6 +146,8 @@ def main() -> None:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(InputError.exit_code)
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"{' '.join(error.cmd)} ended with {error.returncode}")
 
 
 if __name__ == "__main__":

@@ -52,10 +52,10 @@ class OurRuns:
         if found and found.made_with == made_with:
             return found
         shutil.rmtree(directory, ignore_errors=True)
-        flags = [f"--config.{field}={value}" for field, value in fields.items()]
-        command = [sys.executable, "-m", "bert_jax.pretrain", *flags]
+        command = [sys.executable, "-m", "bert_jax.pretrain"]
         command += [f"--config=configs/{self.config}.py", f"--workdir={directory}"]
         command.append(f"--config.data={self._data(without)}")
+        command += [f"--config.{field}={value}" for field, value in fields.items()]
         print(f"{directory.name}: {' '.join(command[1:])}", flush=True)
         subprocess.run(command, check=True)
         found = Curve(directory.name, made_with, self._points(directory))

@@ -1,0 +1,104 @@
+"""The benchmarks that compare, run from end to end at the smallest size there is."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bert_jax.config import PretrainConfig
+from bert_jax.data import buckets, dataset
+from bert_jax.errors import InputError
+from bert_jax.fields import build
+from bert_jax.tasks import evaluate
+from configs import pretrain_base
+from tests.benchmarks import accelerator
+from tests.benchmarks.quality.heldout import BLOCKS, ROWS, Evaluator, heldout_batches
+from tests.benchmarks.quality.text import read_blocks
+
+ROOT = Path(__file__).parents[2]
+
+
+def run_benchmark(name, *flags):
+    """`python -m tests.benchmarks.NAME FLAGS`, which must go well."""
+    command = [sys.executable, "-m", f"tests.benchmarks.{name}", *map(str, flags)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_blocks_hold_every_document_of_their_split_once(data):
+    manifest = dataset.read_manifest(data)
+    tokenizer = dataset.load_tokenizer(data, manifest)
+    found = read_blocks(data)
+    for split, blocks in found.items():
+        counts = manifest["splits"][split]
+        assert len(blocks) == (counts["tokens"] + 2 * counts["documents"]) // 32
+        # A document cut off at the end, at most.
+        assert counts["documents"] - (blocks == tokenizer.special.cls).sum() in (0, 1)
+    pieces = np.bincount(found["train"].ravel(), minlength=tokenizer.vocab_size)
+    told = dataset.read_token_counts(data)
+    assert 0 <= (told - pieces)[5:].sum() < 32
+
+
+def test_a_source_that_has_changed_is_refused(data, monkeypatch):
+    described = dataset.read_manifest(data)["sources"]
+    described[0]["files"] = []
+    monkeypatch.setattr(buckets, "describe", lambda config: described)
+    with pytest.raises(InputError, match="prepare it again"):
+        read_blocks(data)
+
+
+@pytest.mark.slow
+def test_the_loss_on_packed_rows_is_that_of_evaluate(pretrained, data):
+    told = evaluate.run(pretrain_base.get_config("tiny"), pretrained)
+    config = json.loads((pretrained / "config.json").read_text())
+    blocks = read_blocks(data)[dataset.HELDOUT]
+    found = Evaluator(heldout_batches(build(PretrainConfig, config), blocks))(pretrained)
+    assert found[ROWS] == pytest.approx(told["mlm_loss"], rel=1e-5)
+    assert found[BLOCKS] == pytest.approx(told["mlm_loss"], rel=0.2)
+
+
+def test_without_an_accelerator_it_says_so(monkeypatch, capsys):
+    def run_case(side, work):
+        raise accelerator.NoDevice
+
+    monkeypatch.setattr(sys, "argv", ["accelerator", "--peers=none"])
+    monkeypatch.setattr(accelerator, "run_case", run_case)
+    with pytest.raises(SystemExit) as ended:
+        accelerator.main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.count(".\n") == 1
+
+
+@pytest.mark.slow
+def test_the_accelerator_benchmark_on_a_cpu():
+    flags = ("--device=cpu", "--peers=none", "--sizes=base", "--lengths=16", "--json")
+    rows = json.loads(run_benchmark("accelerator", *flags))
+    assert [row["attention_dropout"] for row in rows] == [0.1, 0]
+    assert all(row["sequences_per_second"] > 0 and row["planned_bytes"] > 0 for row in rows)
+    assert all(row["mfu"] is None and row["ratio"] is None for row in rows)
+
+
+@pytest.mark.slow
+def test_time_to_quality_of_ours_alone(data, tmp_path):
+    flags = (f"--data={data}", f"--workdir={tmp_path}", "--minutes=0.1", "--only=ours")
+    first = run_benchmark("time_to_quality", *flags, "--without=packing")
+    assert "| ours_0.05min |" in first
+    assert "| ours_without_packing_0.05min |" in first
+    again = run_benchmark("time_to_quality", *flags)
+    assert first.splitlines()[-2] == again.splitlines()[-1]  # not run once more
+
+
+@pytest.mark.slow
+def test_time_to_quality_of_both(data, tmp_path):
+    pytest.importorskip("torch", reason="PyTorch is an extra: pip install bert_jax[peers]")
+    pytest.importorskip("transformers", reason="an extra: pip install bert_jax[peers]")
+    text = run_benchmark(
+        *("time_to_quality", f"--data={data}", f"--workdir={tmp_path}", "--minutes=0.05"),
+        *("--theirs_learning_rate=1e-3", "--theirs_batch_size=8", "--theirs_model=published"),
+    )
+    assert "theirs_0.001_8_published_0.05min has" in text
+    assert "ours_0.025min" in text
