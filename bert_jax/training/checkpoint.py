@@ -19,17 +19,17 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import SingleDeviceSharding
 from jaxtyping import PyTree
 from orbax.checkpoint import v1 as ocp
 
-from bert_jax.errors import InputError, first_line
+from bert_jax.errors import InputError, first_line, root_cause
 from bert_jax.training import record as records
 from bert_jax.training.distributed import barrier, is_main
 from bert_jax.training.orbax_noise import hush
 from bert_jax.training.record import Damaged, OtherFormat, Record
 from bert_jax.training.state import TrainState
+from bert_jax.training.verdict import agreed
 from bert_jax.workdir import FULL
 
 DIRECTORY = "checkpoints"
@@ -40,10 +40,6 @@ BEST_SINCE = "best_since"  # beside it: only those with the highest of this are 
 _MARKS = ("_CHECKPOINT_METADATA", "commit_success.txt")  # Orbax's, in a finished checkpoint
 _PARTIAL = "*.orbax-checkpoint-tmp*"
 REMOVALS = 50  # at most so many attempts, a tenth of a second apart
-# How a read went, the worse the higher.
-_WELL, _DAMAGED, _UNREADABLE = range(3)
-# Signs that the machine, not the checkpoint, is at fault.
-_TRANSIENT = ("PERMISSION_DENIED", "Permission denied", "RESOURCE_EXHAUSTED", "Too many open files")
 
 _Rating = tuple[float, float] | None  # BEST_SINCE and the best metric, where there is one
 
@@ -201,10 +197,10 @@ class Checkpoints:
     def _record(self, step: int) -> Record:
         content = self._load(step, {"run": {"json": np.empty(0, np.uint8)}})["run"]["json"]
         try:
-            record = self._agreed(step, lambda: records.decode(np.asarray(content).tobytes()))
+            record = agreed(self._name(step), lambda: records.decode(np.asarray(content).tobytes()))
         except OtherFormat:
             raise InputError(
-                f"checkpoint {self.directory / str(step)} was written by another version of"
+                f"{self._name(step)} was written by another version of"
                 " bert_jax: go on with that version, or train in a new --workdir."
             ) from None
         self._ratings[step] = self._rating(record.metrics)
@@ -215,9 +211,9 @@ class Checkpoints:
         return TrainState(params=parts["params"], **parts["rest"])
 
     def _arrays(self, step: int, like: dict[str, PyTree], record: Record) -> dict[str, PyTree]:
-        records.check_architecture(f"checkpoint {self.directory / str(step)}", record.arrays, like)
+        records.check_architecture(self._name(step), record.arrays, like)
         parts = self._load(step, jax.tree.map(_abstract, like))
-        self._agreed(step, lambda: records.verify(parts, record.arrays))
+        agreed(self._name(step), lambda: records.verify(parts, record.arrays))
         return parts
 
     def _load(self, step: int, abstract: dict[str, Any]) -> dict[str, Any]:
@@ -225,44 +221,10 @@ class Checkpoints:
             with ocp.Context(multiprocessing_options=_alone()):
                 return ocp.load_checkpointables(self.directory / str(step), abstract)
 
-        return self._agreed(step, load)
+        return agreed(self._name(step), load)
 
-    def _agreed(self, step: int, read: Callable[[], Any]) -> Any:
-        """What `read` returns. Raises Damaged for what is the checkpoint's fault in any process,
-        in all of them, and InputError for what is the machine's."""
-        value, fault = None, None
-        try:
-            value = read()
-        except Exception as error:
-            fault = self._judge(step, error)
-        worst = _worst_of_all(fault)
-        if worst == _WELL:
-            return value
-        if fault is not None and _gravity(fault) == worst:
-            raise fault from None  # where nothing is wrapped it would be its own cause
-        if worst == _DAMAGED:
-            raise Damaged("another process could not read it")
-        raise InputError(
-            f"checkpoint {self.directory / str(step)} could not be read by another process:"
-            " see what that one says."
-        )
-
-    def _judge(self, step: int, error: Exception) -> BaseException:
-        cause = _cause(error)
-        if isinstance(cause, Damaged | OtherFormat):
-            return cause
-        # Orbax wraps whatever was raised in a KeyError, an interrupt too.
-        if not isinstance(cause, Exception):
-            return cause
-        if isinstance(cause, MemoryError | jax.errors.JaxRuntimeError):
-            return cause
-        reason = textwrap.shorten(first_line(cause), 120)
-        if any(sign in str(cause) for sign in _TRANSIENT):
-            return InputError(
-                f"checkpoint {self.directory / str(step)} cannot be read now ({reason}):"
-                " mend that and run the command again."
-            )
-        return Damaged(f"unreadable: {reason}")
+    def _name(self, step: int) -> str:
+        return f"checkpoint {self.directory / str(step)}"
 
     @contextlib.contextmanager
     def _told(self, step: int) -> Iterator[None]:
@@ -271,7 +233,7 @@ class Checkpoints:
             yield
         except Damaged as error:
             raise InputError(
-                f"checkpoint {self.directory / str(step)} is damaged ({error}): run its training"
+                f"{self._name(step)} is damaged ({error}): run its training"
                 " again, which goes on from the one before, or delete that directory."
             ) from error
 
@@ -281,7 +243,7 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
-            cause = _cause(error)
+            cause = root_cause(error)
             # TensorStore raises a ValueError with the system's number in its words.
             if not isinstance(cause, OSError) and "os_error_code=" not in str(cause):
                 raise
@@ -377,26 +339,6 @@ def _alone() -> ocp.options.MultiprocessingOptions:
     """
     own = jax.process_index()
     return ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own})
-
-
-def _gravity(fault: BaseException | None) -> int:
-    if fault is None:
-        return _WELL
-    return _DAMAGED if isinstance(fault, Damaged) else _UNREADABLE
-
-
-def _worst_of_all(fault: BaseException | None) -> int:
-    """The worst that any process met: all of them must go on from the same checkpoint."""
-    own = _gravity(fault)
-    if jax.process_count() == 1:
-        return own
-    return int(multihost_utils.process_allgather(np.array(own)).max())
-
-
-def _cause(error: BaseException) -> BaseException:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
 
 
 def _is_full(error: BaseException) -> bool:

@@ -117,6 +117,13 @@ def agreement() -> Iterator[None]:
         raise own
 
 
+def highest(own: int) -> int:
+    """Of the numbers of all processes."""
+    if jax.process_count() == 1:
+        return own
+    return int(multihost_utils.process_allgather(np.array(own)).max())
+
+
 def _exchange(sentence: str) -> list[str]:
     """The sentence of every process."""
     if jax.process_count() == 1:
