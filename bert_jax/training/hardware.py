@@ -5,18 +5,22 @@ from typing import NamedTuple
 import jax
 from jax.sharding import Mesh
 
-# Dense bfloat16 multiply-adds in float32, each counted as two operations. TPUs: Google
-# Cloud's pages of each version; the two names of some are those jax itself tells apart
-# (jax/_src/pallas/mosaic/tpu_info.py). GPUs: NVIDIA's data sheets, half of the figure they
-# print with sparsity; the names are the driver's.
-PEAK_FLOPS = {
-    "TPU v4": 275e12,
-    "TPU v5 lite": 197e12,
-    "TPU v5e": 197e12,
-    "TPU v5": 459e12,
-    "TPU v5p": 459e12,
-    "TPU v6 lite": 918e12,
-    "TPU v6e": 918e12,
+# Versions of TPUs by the names that jax tells their chips apart by, of some two
+# (jax/_src/pallas/mosaic/tpu_info.py).
+VERSIONS = {
+    "TPU v4": "v4",
+    "TPU v5 lite": "v5e",
+    "TPU v5e": "v5e",
+    "TPU v5": "v5p",
+    "TPU v5p": "v5p",
+    "TPU v6 lite": "v6e",
+    "TPU v6e": "v6e",
+}
+
+# Dense bfloat16 multiply-adds in float32, each counted as two operations; those of TPUs stand
+# in TPUS. NVIDIA's data sheets, half of the figure they print with sparsity; the names are the
+# driver's.
+GPU_PEAK_FLOPS = {
     "NVIDIA A100-SXM4-40GB": 312e12,
     "NVIDIA A100-SXM4-80GB": 312e12,
     "NVIDIA H100 80GB HBM3": 989e12,
@@ -24,11 +28,11 @@ PEAK_FLOPS = {
     "NVIDIA L4": 121e12,
 }
 
-# What XLA is told beyond its defaults, found on these chips by the compiler's own estimates
-# of BERT-Base's step. Larger windows of the matrix products (16 MiB is the default), and no
+# What XLA is told beyond its defaults, by version, found by the compiler's own estimates of
+# BERT-Base's step. Larger windows of the matrix products (16 MiB is the default), and no
 # products in rounds with the exchange of sharded parameters between them.
 COMPILER_OPTIONS = {
-    "TPU v5 lite": {
+    "v5e": {
         "xla_tpu_scoped_vmem_limit_kib": "49152",
         "xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000",
     },
@@ -37,12 +41,13 @@ COMPILER_OPTIONS = {
 
 def compiler_options(mesh: Mesh) -> dict[str, str]:
     """For `jax.jit` of a step on these devices; empty where nothing was tried."""
-    return COMPILER_OPTIONS.get(mesh.devices.flat[0].device_kind, {})
+    return COMPILER_OPTIONS.get(VERSIONS.get(mesh.devices.flat[0].device_kind), {})
 
 
 def peak_flops(device: jax.Device) -> float | None:
-    """Operations a second in bfloat16; None for what the table has not, such as a CPU."""
-    return PEAK_FLOPS.get(device.device_kind)
+    """Operations a second in bfloat16; None for what no table has, such as a CPU."""
+    kind = device.device_kind
+    return TPUS[VERSIONS[kind]].peak_flops if kind in VERSIONS else GPU_PEAK_FLOPS.get(kind)
 
 
 class Tpu(NamedTuple):
