@@ -15,7 +15,7 @@ from bert_jax.config import MaskingConfig, OptimizerConfig, PhaseConfig, Pretrai
 from bert_jax.data import dataset, pipeline
 from bert_jax.errors import InputError
 from bert_jax.tasks.saved_model import SavedModel
-from bert_jax.tasks.start import check_same_vocabulary
+from bert_jax.tasks.start import NONE, check_same_vocabulary
 from bert_jax.tasks.vocabulary import fit_vocabulary
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.training.schedules import Schedule, make_schedule
@@ -35,29 +35,34 @@ class Data:
     tokenizer: Tokenizer
 
     @classmethod
-    def open(cls, path: str, *, positions: int, field: str = "config.data") -> "Data":
-        """Raises InputError when there is none, or its rows have more tokens than `positions`.
-
-        `field` is the config field that named the path.
-        """
+    def open(cls, path: str, *, field: str) -> "Data":
+        """Raises InputError when there is none; `field` of the config has named the path."""
         if not path:
             raise InputError(f"{field} is empty: name the --workdir of a prepare run.")
         directory = Path(path).absolute()
         manifest = dataset.read_manifest(directory)
         dataset.check_shards(directory, manifest)
         tokenizer = dataset.load_tokenizer(directory, manifest)
-        if manifest["length"] > positions:
-            raise InputError(
-                f"the rows of {path} have {manifest['length']} tokens and the model"
-                f" config.model.positions={positions}: prepare with"
-                f" --config.instances.length={positions}, or raise it."
-            )
         return cls(directory, manifest, tokenizer)
 
     @property
     def length(self) -> int:
         """Tokens in a row."""
         return self.manifest["length"]
+
+    def check_length(self, config: PretrainConfig) -> None:
+        """Raises InputError where its rows have more tokens than the model has positions."""
+        positions = config.model.positions
+        if self.length <= positions:
+            return
+        mend = "raise it"
+        if config.init_from != NONE:
+            mend = f"convert config.init_from with bert_jax.convert --positions={self.length}"
+        raise InputError(
+            f"the rows of {self.directory} have {self.length} tokens and the model"
+            f" config.model.positions={positions}: prepare with"
+            f" --config.instances.length={positions}, or {mend}."
+        )
 
     def has_heldout(self) -> bool:
         """Whether any row was kept for evaluation."""
@@ -240,7 +245,8 @@ def _open(
 ) -> Phase:
     if part.data or not before:
         field = f"config.then[{number - 1}].data" if before else "config.data"
-        data = Data.open(part.data, positions=config.model.positions, field=field)
+        data = Data.open(part.data, field=field)
+        data.check_length(config)
     else:
         data = before[-1].data
     if before and data.tokenizer.fingerprint != before[0].data.tokenizer.fingerprint:

@@ -25,7 +25,7 @@ from orbax.checkpoint import v1 as ocp
 
 from bert_jax.errors import InputError, first_line, root_cause
 from bert_jax.training import record as records
-from bert_jax.training.distributed import barrier, is_main
+from bert_jax.training.distributed import barrier, is_main, of_main
 from bert_jax.training.orbax_noise import hush
 from bert_jax.training.record import Damaged, OtherFormat, Record
 from bert_jax.training.state import TrainState
@@ -124,11 +124,11 @@ class Checkpoints:
 
     def latest(self) -> int | None:
         """The newest step saved, or None."""
-        return max(_steps(self.directory), default=None)
+        return max(self._agreed_steps(), default=None)
 
     def best(self) -> int | None:
         """The step with the highest `best_metric`, of equals the latest; without any `latest`."""
-        steps = sorted(_steps(self.directory))
+        steps = self._agreed_steps()
         for step in steps:
             with self._told(step):
                 self._record(step)
@@ -155,7 +155,7 @@ class Checkpoints:
         """
         self._clear_half_written()
         damaged: dict[int, str] = {}
-        for step in sorted(_steps(self.directory), reverse=True):
+        for step in reversed(self._agreed_steps()):
             try:
                 record = self._record(step)
                 check(step, record.run)
@@ -223,6 +223,10 @@ class Checkpoints:
 
         return agreed(self._name(step), load)
 
+    def _agreed_steps(self) -> list[int]:
+        """The main process's: another may not see yet what has been saved or removed."""
+        return of_main(sorted(_steps(self.directory)))
+
     def _name(self, step: int) -> str:
         return f"checkpoint {self.directory / str(step)}"
 
@@ -248,7 +252,7 @@ class Checkpoints:
             if not isinstance(cause, OSError) and "os_error_code=" not in str(cause):
                 raise
             self._remove_partial()
-            newest = self.latest()
+            newest = max(_steps(self.directory), default=None)
             goes_on = "begins anew" if newest is None else f"continues from step {newest}"
             is_full = _is_full(cause)
             what = "the disk is full" if is_full else textwrap.shorten(first_line(cause), 200)

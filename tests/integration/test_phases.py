@@ -238,7 +238,7 @@ def test_a_run_that_learns_nothing_but_frequencies_says_so(data, tmp_path, monke
 @pytest.fixture
 def frequencies(data):
     """The rows of a run, and the masked loss of one that has learnt nothing but frequencies."""
-    opened = Data.open(str(data), positions=32)
+    opened = Data.open(str(data), field="config.data")
     return opened, heldout.unigram_entropy(opened)
 
 
