@@ -1,7 +1,5 @@
 """What the entry points share: flags, and errors a user can act on."""
 
-import os
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +8,7 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from bert_jax import process
 from bert_jax.errors import InputError, Interrupted
 from bert_jax.fields import Values
 
@@ -36,7 +35,7 @@ def define_config() -> flags.FlagHolder:
 def guard(action: Callable[[], Any]) -> None:
     """Parses the flags and runs `action`; bad input becomes one sentence and exit code 2, a
     run that was told to stop exit code 143."""
-    _give_cpu_devices_threads()
+    process.settle()
     try:
         app.run(lambda _: _returns_nothing(action), flags_parser=_parse)
     except InputError as error:
@@ -44,19 +43,6 @@ def guard(action: Callable[[], Any]) -> None:
     except Interrupted as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
-
-
-def _give_cpu_devices_threads() -> None:
-    """Where a CPU stands for several devices, XLA's pool must have two threads for each.
-
-    By itself it has one a core, or one a device where those are more. A device that waits in
-    a collective may hold two, so that all are held by devices that wait for the one that finds
-    none: without an end, or until XLA aborts. A number that is set already is kept.
-    """
-    forced = re.search(r"host_platform_device_count=(\d+)", os.environ.get("XLA_FLAGS", ""))
-    devices = forced[1] if forced else os.environ.get("JAX_NUM_CPU_DEVICES", "")
-    if devices.isdigit() and int(devices) > 1:
-        os.environ.setdefault("PJRT_NPROC", str(max(2 * int(devices), os.cpu_count() or 1)))
 
 
 def _returns_nothing(action: Callable[[], Any]) -> None:

@@ -18,24 +18,35 @@ VERSIONS = {
 }
 
 # Dense bfloat16 multiply-adds in float32, each counted as two operations; those of TPUs stand
-# in TPUS. NVIDIA's data sheets, half of the figure they print with sparsity; the names are the
-# driver's.
+# in TPUS. NVIDIA's data sheets and for the RTX 4090 its Ada whitepaper, half of the figure where
+# they print it with sparsity; the names are the driver's. The tensor cores of V100 and T4 have no
+# bfloat16: theirs are the peaks in float16.
 GPU_PEAK_FLOPS = {
     "NVIDIA A100-SXM4-40GB": 312e12,
     "NVIDIA A100-SXM4-80GB": 312e12,
+    "NVIDIA A100-PCIE-40GB": 312e12,
+    "NVIDIA A100 80GB PCIe": 312e12,
     "NVIDIA H100 80GB HBM3": 989e12,
+    "NVIDIA H100 PCIe": 756e12,
     "NVIDIA H200": 989e12,
     "NVIDIA L4": 121e12,
+    "NVIDIA GeForce RTX 4090": 165.2e12,
+    "Tesla T4": 65e12,
+    "Tesla V100-SXM2-16GB": 125e12,
+    "Tesla V100-SXM2-32GB": 125e12,
 }
 
-# What XLA is told beyond its defaults, by version, found by the compiler's own estimates of
-# BERT-Base's step. Larger windows of the matrix products (16 MiB is the default), and no
-# products in rounds with the exchange of sharded parameters between them.
+# What XLA is told beyond its defaults, by version, found by its own estimates of BERT-Base's
+# step: larger windows of the matrix products (16 MiB is the default), and no products in rounds
+# with the exchange of sharded parameters between them.
+_LARGER_WINDOWS = {
+    "xla_tpu_scoped_vmem_limit_kib": "49152",
+    "xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000",
+}
 COMPILER_OPTIONS = {
-    "v5e": {
-        "xla_tpu_scoped_vmem_limit_kib": "49152",
-        "xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000",
-    },
+    "v5e": _LARGER_WINDOWS,
+    "v5p": _LARGER_WINDOWS,
+    "v6e": _LARGER_WINDOWS,
 }
 
 

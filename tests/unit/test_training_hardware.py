@@ -29,13 +29,21 @@ def peak_of(kind):
         ("NVIDIA H100 80GB HBM3", 989),
         ("NVIDIA H200", 989),
         ("NVIDIA L4", 121),
+        ("NVIDIA A100-PCIE-40GB", 312),
+        ("NVIDIA A100 80GB PCIe", 312),
+        ("NVIDIA H100 PCIe", 756),
+        ("NVIDIA GeForce RTX 4090", 165.2),
+        # Without bfloat16: dense float16.
+        ("Tesla T4", 65),
+        ("Tesla V100-SXM2-16GB", 125),
+        ("Tesla V100-SXM2-32GB", 125),
     ],
 )
 def test_published_peaks(kind, tera):
     assert peak_of(kind) == tera * 1e12
 
 
-@pytest.mark.parametrize("kind", ["TPU v4 lite", "TPU v9", "NVIDIA H100 PCIe", "TPU", ""])
+@pytest.mark.parametrize("kind", ["TPU v4 lite", "TPU v9", "NVIDIA H100 NVL", "TPU", ""])
 def test_another_chip_is_not_taken_for_one_of_the_table(kind):
     assert peak_of(kind) is None
 
