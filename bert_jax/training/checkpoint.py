@@ -39,7 +39,8 @@ BEST_SINCE = "best_since"  # beside it: only those with the highest of this are 
 
 _MARKS = ("_CHECKPOINT_METADATA", "commit_success.txt")  # Orbax's, in a finished checkpoint
 _PARTIAL = "*.orbax-checkpoint-tmp*"
-REMOVALS = 50  # at most so many attempts, a tenth of a second apart
+# Writes have ended where none has come for so long; they are waited for at most so long.
+QUIET_SECONDS, PATIENCE_SECONDS = 0.5, 10.0
 
 _Rating = tuple[float, float] | None  # BEST_SINCE and the best metric, where there is one
 
@@ -251,7 +252,7 @@ class Checkpoints:
             # TensorStore raises a ValueError with the system's number in its words.
             if not isinstance(cause, OSError) and "os_error_code=" not in str(cause):
                 raise
-            self._remove_partial()
+            self._remove_partial(QUIET_SECONDS)
             newest = max(_steps(self.directory), default=None)
             goes_on = "begins anew" if newest is None else f"continues from step {newest}"
             is_full = _is_full(cause)
@@ -281,13 +282,19 @@ class Checkpoints:
         for path in sorted(self.directory.glob("*")):
             if path.name.isdigit() and not _is_finished(path):
                 self._set_aside(int(path.name), "was never finished", "")
-        self._remove_partial()
+        self._remove_partial(0.0)
         barrier("half-written checkpoints are cleared")
 
-    def _remove_partial(self) -> None:
-        if is_main():
+    def _remove_partial(self, quiet_seconds: float) -> None:
+        """Until none has come back for so long: writes begun before a failure go on after it."""
+        quiet_since = begun = time.monotonic()
+        while is_main() and time.monotonic() - begun < PATIENCE_SECONDS:
             for path in self.directory.glob(_PARTIAL):
-                _remove(path)
+                shutil.rmtree(path, ignore_errors=True)
+                quiet_since = time.monotonic()
+            if time.monotonic() - quiet_since >= quiet_seconds:
+                return
+            time.sleep(0.05)
 
     def _set_aside(self, step: int, what: str, then: str) -> None:
         if not is_main():
@@ -314,15 +321,6 @@ def _steps(directory: Path) -> list[int]:
 
 def _is_finished(path: Path) -> bool:
     return any((path / mark).exists() for mark in _MARKS)
-
-
-def _remove(path: Path) -> None:
-    """Also while writes that were begun before the failure go on."""
-    for _ in range(REMOVALS):
-        shutil.rmtree(path, ignore_errors=True)
-        if not path.exists():
-            return
-        time.sleep(0.1)
 
 
 def _parts(state: TrainState) -> dict[str, PyTree]:
