@@ -275,9 +275,8 @@ class _Tuning:
         )
         if self._start.pretrained is None:
             return state
-        params, fresh = load_modules(self._start.pretrained, state.params, ("encoder", "pooler"))
-        if fresh:
-            print(f"fresh, as {self._config.init_from} has none: {', '.join(fresh)}")
+        names = ("encoder", "pooler")
+        params = load_modules(self._start.pretrained, state.params, names, print)
         return state._replace(params=params)
 
     def _report(self, log: RunLog, saved: dict[str, Any]) -> Report:

@@ -11,12 +11,13 @@ import grain
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from bert_jax import workdir as wd
 from bert_jax.config import MaskingConfig, OptimizerConfig, PhaseConfig, PretrainConfig
 from bert_jax.data import dataset, pipeline
 from bert_jax.errors import InputError
 from bert_jax.tasks.saved_model import SavedModel
-from bert_jax.tasks.start import NONE, check_same_vocabulary
-from bert_jax.tasks.vocabulary import fit_vocabulary
+from bert_jax.tasks.start import NONE
+from bert_jax.tasks.vocabulary import check_same_vocabulary, fit_vocabulary
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.training.schedules import Schedule, make_schedule
 from bert_jax.training.sharding import host_part, make_mesh
@@ -156,7 +157,13 @@ def open_phases(
     for number, part in enumerate(phase_configs(config)):
         phases.append(_open(part, number, phases, config, *parts))
     if begun_from is not None:
-        check_same_vocabulary(begun_from, phases[0].data.tokenizer, phases[0].data.directory)
+        check_same_vocabulary(
+            phases[0].data.directory,
+            phases[0].data.tokenizer,
+            begun_from.tokenizer,
+            whose=f"config.init_from={begun_from.directory} has",
+            mend=f"prepare it with --config.tokenizer.path={begun_from.directory / wd.TOKENIZER}",
+        )
     then = tuple(
         dataclasses.replace(part, data=str(phase.data.directory))
         for part, phase in zip(config.then, phases[1:], strict=True)
@@ -249,11 +256,14 @@ def _open(
         data.check_length(config)
     else:
         data = before[-1].data
-    if before and data.tokenizer.fingerprint != before[0].data.tokenizer.fingerprint:
-        raise InputError(
-            f"{data.directory} was prepared with another vocabulary than"
-            f" {before[0].data.directory}: prepare it with"
-            f" --config.tokenizer.path={before[0].data.directory / 'tokenizer'}."
+    if before:
+        first_data = before[0].data
+        check_same_vocabulary(
+            data.directory,
+            data.tokenizer,
+            first_data.tokenizer,
+            whose=str(first_data.directory),
+            mend=f"prepare it with --config.tokenizer.path={first_data.directory / wd.TOKENIZER}",
         )
     first = before[-1].last if before else 0
     same = [phase for phase in before if phase.data.identity() == data.identity()]

@@ -25,6 +25,7 @@ from bert_jax.tasks.heldout import HeldOut, HeldOutPoints, StuckRemark
 from bert_jax.tasks.phases import Phase, check_position, open_phases, position, rate_of
 from bert_jax.tasks.saved_model import SavedModel
 from bert_jax.tasks.start import find_pretraining_start, load_modules
+from bert_jax.tasks.vocabulary import check_same_vocabulary
 from bert_jax.training.checkpoint import BEST_METRIC, Checkpoints, Restored, has_checkpoint
 from bert_jax.training.clock import Clock
 from bert_jax.training.distributed import agreement, is_main
@@ -235,11 +236,8 @@ class _Training:
         if begun_from is None:
             return state
         self._begun_from = {"directory": str(begun_from.directory), "step": begun_from.step}
-        params, fresh = load_modules(begun_from, state.params, tuple(state.params))
-        self._log.say(
-            f"begun from {begun_from.directory}, step {begun_from.step:,}"
-            + (f"; fresh, as it has none: {', '.join(fresh)}" if fresh else "")
-        )
+        names = tuple(state.params)
+        params = load_modules(begun_from, state.params, names, self._log.say)
         return state._replace(params=params)
 
     def _phase(
@@ -307,11 +305,13 @@ def evaluate_heldout(config: PretrainConfig, found: SavedModel, data: str = "") 
         config = dataclasses.replace(config, data=data)
     config, phases = open_phases(config, None)
     phase = phases[-1]
-    if phase.data.tokenizer.fingerprint != found.tokenizer.fingerprint:
-        raise InputError(
-            f"{phase.data.directory} was prepared with another vocabulary than"
-            f" {found.directory} was trained with: name the dataset of that run."
-        )
+    check_same_vocabulary(
+        phase.data.directory,
+        phase.data.tokenizer,
+        found.tokenizer,
+        whose=f"{found.directory} was trained with",
+        mend="name the dataset of that run",
+    )
     if not phase.data.has_heldout():
         raise InputError(
             f"{phase.data.directory} has no held-out rows: prepare it with"

@@ -1,6 +1,7 @@
 """What training begins with: a model that there is and its tokenizer, or a fresh one."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -82,26 +83,22 @@ def find_pretraining_start(
     return dataclasses.replace(config, init_from=origin, model=model), found
 
 
-def check_same_vocabulary(found: saved_model.SavedModel, tokenizer: Tokenizer, data: Path) -> None:
-    """Raises InputError where the rows in `data` have other ids than the model's."""
-    if tokenizer.pieces != found.tokenizer.pieces:
-        raise InputError(
-            f"{data} was prepared with another vocabulary than config.init_from={found.directory}"
-            f" has: prepare it with --config.tokenizer.path={found.directory / wd.TOKENIZER}."
-        )
-
-
 def load_modules(
-    found: saved_model.SavedModel, params: PyTree, names: tuple[str, ...]
-) -> tuple[PyTree, list[str]]:
+    found: saved_model.SavedModel,
+    params: PyTree,
+    names: tuple[str, ...],
+    say: Callable[[str], None],
+) -> PyTree:
     """`params` with the modules of these names that the saved model has, in its place.
 
-    Also says which it has not; these stay as they are.
+    Says which it has not; these stay as they are.
     """
-    there = found.param_shapes()
+    there = found.param_shapes
     like = {name: params[name] for name in names if name in there}
     fresh = [saved_model.MODULES[name] for name in names if name not in there]
-    return {**params, **found.modules(like)}, fresh
+    also = f"; fresh, as it has none: {', '.join(fresh)}" if fresh else ""
+    say(f"begun from {found.directory}, step {found.step:,}{also}")
+    return {**params, **found.modules(like)}
 
 
 def _sized(config: FinetuneConfig | PretrainConfig, sizes: ModelConfig) -> ModelConfig:

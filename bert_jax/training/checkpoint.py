@@ -135,10 +135,10 @@ class Checkpoints:
                 self._record(step)
         return self._best_of(steps)
 
-    def read_run(self, step: int) -> dict[str, Any]:
-        """The JSON value saved beside the arrays."""
+    def read_record(self, step: int) -> Record:
+        """What was saved beside the arrays, and of them their shapes."""
         with self._told(step):
-            return self._record(step).run
+            return self._record(step)
 
     def restore(self, step: int, like: TrainState) -> TrainState:
         """The whole state, placed as `like` (arrays or ShapeDtypeStructs with shardings)."""
@@ -180,20 +180,6 @@ class Checkpoints:
         """Only the parameters."""
         with self._told(step):
             return self._arrays(step, {"params": like}, self._record(step))["params"]
-
-    def param_shapes(self, step: int) -> PyTree:
-        """Shape and dtype of every saved parameter, without reading any."""
-        with self._told(step):
-            arrays = self._record(step).arrays
-        tree: dict[str, Any] = {}
-        for path, array in arrays.items():
-            part, *folders, name = path.split("/")
-            if part == "params":
-                node = tree
-                for folder in folders:
-                    node = node.setdefault(folder, {})
-                node[name] = jax.ShapeDtypeStruct(array.shape, array.dtype)
-        return tree
 
     def _record(self, step: int) -> Record:
         content = self._load(step, {"run": {"json": np.empty(0, np.uint8)}})["run"]["json"]

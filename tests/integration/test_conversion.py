@@ -63,7 +63,7 @@ def answers(workdir, text):
 
 def params_of(workdir):
     found = saved_model.load(workdir)
-    return {k: np.asarray(v) for k, v in by_path(found.params(found.param_shapes())).items()}
+    return {k: np.asarray(v) for k, v in by_path(found.params(found.param_shapes)).items()}
 
 
 def assert_same_params(one, other):

@@ -9,7 +9,9 @@ from integration.test_resume import first_steps, points
 from bert_jax import workdir as wd
 from bert_jax.data import prepare
 from bert_jax.errors import InputError
-from bert_jax.tasks import pretrain
+from bert_jax.tasks import pretrain, saved_model
+from bert_jax.tasks.start import load_modules
+from bert_jax.training import record
 from bert_jax.training.checkpoint import Checkpoints
 
 
@@ -37,7 +39,7 @@ def test_a_begun_run_needs_its_origin_no_more(begun, tmp_path, monkeypatch, caps
     assert f"model: as {origin} has it, 2 layers of width 32\n" in capsys.readouterr().out
     assert wd.read_config(workdir)["init_from"] == str(origin)
     with Checkpoints(workdir) as checkpoints:
-        origin_of = {step: checkpoints.read_run(step)["begun_from"] for step in (8, 12)}
+        origin_of = {step: checkpoints.read_record(step).run["begun_from"] for step in (8, 12)}
     told = {"directory": str(origin), "step": 12}
     assert origin_of == {8: told, 12: told}
 
@@ -75,3 +77,17 @@ def test_rows_longer_than_the_origin_takes(documents_path, pretrained, tmp_path)
     with pytest.raises(InputError, match=rf"{message} convert config\.init_from with bert_jax\.c"):
         pretrain.run(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_model_is_begun_from_by_one_look_at_its_record(pretrained, monkeypatch):
+    found = saved_model.load(pretrained)
+    decode, looks, said = record.decode, [], []
+    monkeypatch.setattr(record, "decode", lambda content: looks.append(1) or decode(content))
+    names = ("encoder", "pooler", "classifier")
+    shapes = found.param_shapes | {"classifier": {"bias": 7}}
+    params = load_modules(found, shapes, names, said.append)
+    assert len(looks) == 1
+    assert said == [f"begun from {pretrained}, step 12; fresh, as it has none: classifier"]
+    assert params["classifier"] == shapes["classifier"]
+    assert params["mlm"] is shapes["mlm"]
+    assert params["pooler"]["dense"]["kernel"].shape == (32, 32)
