@@ -26,3 +26,10 @@ class Interrupted(Exception):
 def first_line(error: Exception) -> str:
     """Of its message, or its name where it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """What the first of all raised, before others wrapped it."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error

@@ -103,10 +103,10 @@ def read(path: Path, *, is_original: bool) -> Architecture:
     chooses = values.get("architectures") == ["BertForMultipleChoice"]
     return Architecture(
         file=path,
-        model=build(ModelConfig, {**found, **COMPUTED}, f"{path}: model"),
+        model=_model({**found, **COMPUTED}, path),
         modules=_modules(values.get("architectures"), path),
         labels=CHOICE if chooses else _labels(values, path),
-        problem=MULTIPLE_CHOICE if chooses else _problem(values),
+        problem=MULTIPLE_CHOICE if chooses else _problem(values, path),
     )
 
 
@@ -152,8 +152,15 @@ def _values(path: Path) -> dict[str, Any]:
     return values
 
 
+def _model(values: dict[str, Any], path: Path) -> ModelConfig:
+    try:
+        return build(ModelConfig, values, "model")
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
 def _gelu(name: Any, path: Path) -> str:
-    if name not in GELU:
+    if not isinstance(name, str) or name not in GELU:
         raise InputError(
             f"{path}: hidden_act {name!r} is not supported, only {', '.join(GELU)} are:"
             " give a model that has one of them."
@@ -164,6 +171,10 @@ def _gelu(name: Any, path: Path) -> str:
 def _modules(architectures: Any, path: Path) -> tuple[str, ...]:
     if not architectures:
         return ()
+    if not isinstance(architectures, list):
+        raise InputError(
+            f"{path}: architectures must be a list of names, not {architectures!r}: mend it."
+        )
     kind = str(architectures[0]).removeprefix("TF")
     if kind not in CLASSES:
         raise InputError(
@@ -174,8 +185,12 @@ def _modules(architectures: Any, path: Path) -> tuple[str, ...]:
 
 
 def _labels(values: dict[str, Any], path: Path) -> tuple[str, ...]:
-    count = values.get("num_labels", 2)
-    named = values.get("id2label") or {n: f"LABEL_{n}" for n in range(count)}
+    named = values.get("id2label")
+    if not named:
+        count = values.get("num_labels", 2)
+        if type(count) is not int or count < 0:
+            raise InputError(f"{path}: num_labels must be a whole number, not {count!r}: mend it.")
+        named = {number: f"LABEL_{number}" for number in range(count)}
     try:
         by_number = {int(number): str(label) for number, label in named.items()}
         labels = tuple(by_number[number] for number in range(len(by_number)))
@@ -188,6 +203,8 @@ def _labels(values: dict[str, Any], path: Path) -> tuple[str, ...]:
     return labels
 
 
-def _problem(values: dict[str, Any]) -> str:
+def _problem(values: dict[str, Any], path: Path) -> str:
     kind = values.get("problem_type") or ""
+    if not isinstance(kind, str):
+        raise InputError(f"{path}: problem_type must be a name, not {kind!r}: mend it.")
     return "" if kind == "single_label_classification" else kind

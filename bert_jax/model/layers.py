@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from bert_jax.config import ModelConfig
 from bert_jax.model.kernels import add_norm as add_norm_kernel
 from bert_jax.model.kernels import dropout as dropout_kernel
-from bert_jax.model.kernels.bits import RESOLUTION, dropped_of
+from bert_jax.model.kernels.bits import RESOLUTION, dropped_of, kept_scale
 from bert_jax.model.kernels.sharded import add_norm_of, divides_rows, drop
 from bert_jax.model.platform import is_tpu
 
@@ -172,8 +172,7 @@ class Dropout(nn.Module):
         if is_tpu(mesh) and dropout_kernel.fits(x.shape) and divides_rows(mesh, x.shape[0]):
             return drop(x, rate=self.rate, random_key=key, mesh=mesh, interpret=False)
         is_kept = jax.random.bits(key, x.shape, jnp.uint16) >= dropped
-        scale = RESOLUTION / (RESOLUTION - dropped)
-        return jnp.where(is_kept, x * jnp.asarray(scale, x.dtype), 0)
+        return jnp.where(is_kept, x * jnp.asarray(kept_scale(dropped), x.dtype), 0)
 
     def key(self) -> Any:
         """The key that a call would draw with, for a kernel that does."""

@@ -131,7 +131,7 @@ def _open(options: Options) -> Model:
 
 def _open_workdir(path: Path) -> Model:
     saved = saved_model.load(path)
-    params = {k: np.asarray(v) for k, v in by_path(saved.params(saved.param_shapes())).items()}
+    params = {k: np.asarray(v) for k, v in by_path(saved.params(saved.param_shapes)).items()}
     return Model(
         kind=f"bert_jax, {saved.task}, step {saved.step:,}",
         params=params,

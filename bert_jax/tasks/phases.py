@@ -11,12 +11,13 @@ import grain
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from bert_jax import workdir as wd
 from bert_jax.config import MaskingConfig, OptimizerConfig, PhaseConfig, PretrainConfig
 from bert_jax.data import dataset, pipeline
 from bert_jax.errors import InputError
 from bert_jax.tasks.saved_model import SavedModel
-from bert_jax.tasks.start import check_same_vocabulary
-from bert_jax.tasks.vocabulary import fit_vocabulary
+from bert_jax.tasks.start import NONE
+from bert_jax.tasks.vocabulary import check_same_vocabulary, fit_vocabulary
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.training.schedules import Schedule, make_schedule
 from bert_jax.training.sharding import host_part, make_mesh
@@ -35,29 +36,34 @@ class Data:
     tokenizer: Tokenizer
 
     @classmethod
-    def open(cls, path: str, *, positions: int, field: str = "config.data") -> "Data":
-        """Raises InputError when there is none, or its rows have more tokens than `positions`.
-
-        `field` is the config field that named the path.
-        """
+    def open(cls, path: str, *, field: str) -> "Data":
+        """Raises InputError when there is none; `field` of the config has named the path."""
         if not path:
             raise InputError(f"{field} is empty: name the --workdir of a prepare run.")
         directory = Path(path).absolute()
         manifest = dataset.read_manifest(directory)
         dataset.check_shards(directory, manifest)
         tokenizer = dataset.load_tokenizer(directory, manifest)
-        if manifest["length"] > positions:
-            raise InputError(
-                f"the rows of {path} have {manifest['length']} tokens and the model"
-                f" config.model.positions={positions}: prepare with"
-                f" --config.instances.length={positions}, or raise it."
-            )
         return cls(directory, manifest, tokenizer)
 
     @property
     def length(self) -> int:
         """Tokens in a row."""
         return self.manifest["length"]
+
+    def check_length(self, config: PretrainConfig) -> None:
+        """Raises InputError where its rows have more tokens than the model has positions."""
+        positions = config.model.positions
+        if self.length <= positions:
+            return
+        mend = "raise it"
+        if config.init_from != NONE:
+            mend = f"convert config.init_from with bert_jax.convert --positions={self.length}"
+        raise InputError(
+            f"the rows of {self.directory} have {self.length} tokens and the model"
+            f" config.model.positions={positions}: prepare with"
+            f" --config.instances.length={positions}, or {mend}."
+        )
 
     def has_heldout(self) -> bool:
         """Whether any row was kept for evaluation."""
@@ -151,7 +157,13 @@ def open_phases(
     for number, part in enumerate(phase_configs(config)):
         phases.append(_open(part, number, phases, config, *parts))
     if begun_from is not None:
-        check_same_vocabulary(begun_from, phases[0].data.tokenizer, phases[0].data.directory)
+        check_same_vocabulary(
+            phases[0].data.directory,
+            phases[0].data.tokenizer,
+            begun_from.tokenizer,
+            whose=f"config.init_from={begun_from.directory} has",
+            mend=f"prepare it with --config.tokenizer.path={begun_from.directory / wd.TOKENIZER}",
+        )
     then = tuple(
         dataclasses.replace(part, data=str(phase.data.directory))
         for part, phase in zip(config.then, phases[1:], strict=True)
@@ -240,14 +252,18 @@ def _open(
 ) -> Phase:
     if part.data or not before:
         field = f"config.then[{number - 1}].data" if before else "config.data"
-        data = Data.open(part.data, positions=config.model.positions, field=field)
+        data = Data.open(part.data, field=field)
+        data.check_length(config)
     else:
         data = before[-1].data
-    if before and data.tokenizer.fingerprint != before[0].data.tokenizer.fingerprint:
-        raise InputError(
-            f"{data.directory} was prepared with another vocabulary than"
-            f" {before[0].data.directory}: prepare it with"
-            f" --config.tokenizer.path={before[0].data.directory / 'tokenizer'}."
+    if before:
+        first_data = before[0].data
+        check_same_vocabulary(
+            data.directory,
+            data.tokenizer,
+            first_data.tokenizer,
+            whose=str(first_data.directory),
+            mend=f"prepare it with --config.tokenizer.path={first_data.directory / wd.TOKENIZER}",
         )
     first = before[-1].last if before else 0
     same = [phase for phase in before if phase.data.identity() == data.identity()]

@@ -2,6 +2,7 @@
 mesh. What changes is rounding and time."""
 
 import dataclasses
+import math
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -18,7 +19,8 @@ def search(work: Work, where: Slice, *, fast: bool) -> tuple[Work, SlicePlan]:
     """The fastest that fits, of a few candidates; each is printed when it is done.
 
     First the meshes, each with the fewest microbatches that fit; on the fastest of them what
-    computes layers again; and of the fastest so far twice the microbatches. Raises InputError
+    computes layers again; and of the fastest so far twice the microbatches, or the next number of
+    more that divides the batch. Raises InputError
     where none fits.
     """
     meshes = list(_meshes(work.config, len(where.devices)))
@@ -55,16 +57,19 @@ def search(work: Work, where: Slice, *, fast: bool) -> tuple[Work, SlicePlan]:
             f"no plan of {most - 1} fits {where.topology}: take more chips, or chips with more"
             " memory."
         )
-    if twice := _with_more_microbatches(best[0], where, 2):
+    if twice := _with_more_microbatches(*best, 2.0):
         take(twice)
     return best
 
 
 def fewest_microbatches(work: Work, where: Slice, *, fast: bool) -> tuple[Work, SlicePlan] | None:
-    """The plan with as many as the work has, or the fewest more with which it fits, if any."""
+    """The plan with as many as the work has, or the fewest more with which it fits, if any.
+
+    Passed over are those that the memory so far says to be too few.
+    """
     plan = plan_slice(work, where, fast=fast)
     while not plan.fits:
-        work = _with_more_microbatches(work, where, _times(plan))
+        work = _with_more_microbatches(work, plan, _times(plan))
         if work is None:
             return None
         plan = plan_slice(work, where, fast=fast)
@@ -76,7 +81,7 @@ def nearest_that_fits(work: Work, plan: SlicePlan, *, fast: bool) -> tuple[Work,
     for remat in dict.fromkeys((work.config.model.remat, REMATS[-1])):
         again = _changed(work, remat=remat)
         if remat == work.config.model.remat:
-            again = _with_more_microbatches(again, plan.slice, _times(plan))
+            again = _with_more_microbatches(again, plan, _times(plan))
         found = again and fewest_microbatches(again, plan.slice, fast=fast)
         if found:
             return found
@@ -89,25 +94,29 @@ def flags(before: PretrainConfig, after: PretrainConfig) -> str:
     return " ".join(f"--config.{name}={new[name]}" for name in new if new[name] != old[name])
 
 
-def _times(plan: SlicePlan) -> int:
-    """By how much the microbatches must at least grow, if only temporaries shrink with them."""
-    wanted = 2
+def _times(plan: SlicePlan) -> float:
+    """By how much the microbatches must at least grow, if only temporaries shrink with them;
+    infinite where the rest alone is too much."""
+    wanted = 1.0
     for each in plan.plans:
         temporaries = each.memory[TEMPORARIES]
         room = plan.slice.tpu.hbm_bytes - (each.bytes - temporaries)
-        while room > 0 and temporaries > room * wanted:
-            wanted *= 2
+        wanted = max(wanted, temporaries / room if room > 0 else math.inf)
     return wanted
 
 
-def _with_more_microbatches(work: Work, where: Slice, times: int) -> Work | None:
-    """`times` as many in every phase, or as many more as divide it; None where none does."""
+def _with_more_microbatches(work: Work, plan: SlicePlan, times: float) -> Work | None:
+    """In every phase `times` as many, or the next number of more that divides its rows of a
+    chip; None where one has none."""
+    data, fsdp, _ = plan.mesh
     config = work.config
-    ways = len(where.devices) // max(config.mesh.tensor, 1)
 
     def more(batch_size: int, microbatches: int) -> int | None:
-        wanted = microbatches * times
-        return wanted if batch_size % (wanted * ways) == 0 else None
+        rows = batch_size // (data * fsdp)
+        if microbatches * times > rows:
+            return None
+        least = max(math.ceil(microbatches * times), microbatches + 1)
+        return next((count for count in range(least, rows + 1) if rows % count == 0), None)
 
     first = more(config.batch_size, config.microbatches)
     then = [more(phase.batch_size, phase.microbatches) for phase in config.then]

@@ -67,7 +67,8 @@ def _work(config: PretrainConfig) -> tuple[Work, list[str]]:
             continue
         field = f"config.then[{number - 1}].data" if number else "config.data"
         if phase.data and (Path(phase.data) / dataset.MANIFEST).is_file():
-            data = Data.open(phase.data, positions=config.model.positions, field=field)
+            data = Data.open(phase.data, field=field)
+            data.check_length(config)
             model = fit_vocabulary(model, data.tokenizer)
             rows.append(Rows(data.length, data.manifest["max_instances"]))
         else:

@@ -24,7 +24,8 @@ from bert_jax.tasks import plots
 from bert_jax.tasks.heldout import HeldOut, HeldOutPoints, StuckRemark
 from bert_jax.tasks.phases import Phase, check_position, open_phases, position, rate_of
 from bert_jax.tasks.saved_model import SavedModel
-from bert_jax.tasks.start import check_start, find_pretraining_start, load_modules
+from bert_jax.tasks.start import find_pretraining_start, load_modules
+from bert_jax.tasks.vocabulary import check_same_vocabulary
 from bert_jax.training.checkpoint import BEST_METRIC, Checkpoints, Restored, has_checkpoint
 from bert_jax.training.clock import Clock
 from bert_jax.training.distributed import agreement, is_main
@@ -135,8 +136,7 @@ def run(config: Values, workdir: str | Path) -> dict[str, Any]:
     with contextlib.ExitStack() as stack:
         with agreement():
             config = build(PretrainConfig, config)
-            check_start(config)
-        config, begun_from = find_pretraining_start(config)
+        config, begun_from = find_pretraining_start(config, workdir)
         with agreement():
             config, phases = open_phases(config, begun_from)
             mesh = make_mesh(config.mesh)
@@ -199,10 +199,13 @@ class _Training:
         self._log = log
         self._checkpoints = checkpoints
         self._objective = make_objective(PretrainModel(config.model, mesh))
+        # Of the model that the run began from, where it was and its step.
+        self._begun_from: dict[str, Any] | None = None
 
     def go(self, restored: Restored | None, begun_from: SavedModel | None) -> None:
         """Trains from what was restored, or from another model, or from nothing."""
         record = restored.run if restored else {}
+        self._begun_from = record.get("begun_from")
         first_start = wd.first_start(self._directory) if is_main() else time.time()
         clock = Clock(first_start, record.get("clock"))
         state = restored.state if restored else self._first_state(begun_from)
@@ -232,11 +235,9 @@ class _Training:
         )
         if begun_from is None:
             return state
-        params, fresh = load_modules(begun_from, state.params, tuple(state.params))
-        self._log.say(
-            f"begun from {begun_from.directory}, step {begun_from.step:,}"
-            + (f"; fresh, as it has none: {', '.join(fresh)}" if fresh else "")
-        )
+        self._begun_from = {"directory": str(begun_from.directory), "step": begun_from.step}
+        names = tuple(state.params)
+        params = load_modules(begun_from, state.params, names, self._log.say)
         return state._replace(params=params)
 
     def _phase(
@@ -257,6 +258,7 @@ class _Training:
                 "length": phase.data.length,
                 "tokenizer": wd.read_files(phase.data.directory / wd.TOKENIZER),
                 "is_over": is_over or step == self._phases[-1].last,
+                "begun_from": self._begun_from,
                 **report.record(),
             }
             self._checkpoints.save(state, record, metrics=heldout.best_metric(step))
@@ -303,11 +305,13 @@ def evaluate_heldout(config: PretrainConfig, found: SavedModel, data: str = "") 
         config = dataclasses.replace(config, data=data)
     config, phases = open_phases(config, None)
     phase = phases[-1]
-    if phase.data.tokenizer.fingerprint != found.tokenizer.fingerprint:
-        raise InputError(
-            f"{phase.data.directory} was prepared with another vocabulary than"
-            f" {found.directory} was trained with: name the dataset of that run."
-        )
+    check_same_vocabulary(
+        phase.data.directory,
+        phase.data.tokenizer,
+        found.tokenizer,
+        whose=f"{found.directory} was trained with",
+        mend="name the dataset of that run",
+    )
     if not phase.data.has_heldout():
         raise InputError(
             f"{phase.data.directory} has no held-out rows: prepare it with"

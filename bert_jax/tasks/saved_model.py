@@ -38,6 +38,7 @@ class SavedModel:
     run: dict[str, Any]  # the record beside the arrays
     step: int
     directory: Path
+    param_shapes: PyTree  # shape and dtype of every parameter
 
     @property
     def is_converted(self) -> bool:
@@ -54,20 +55,14 @@ class SavedModel:
 
         Raises InputError where the model lacks one, as converted ones may.
         """
-        shapes = self.param_shapes()
-        absent = [MODULES[name] for name in like if name not in shapes]
+        absent = [MODULES[name] for name in like if name not in self.param_shapes]
         if absent:
             raise InputError(
                 f"{self.directory} has no {' and no '.join(absent)}: it was converted from a model"
                 " without; fine-tune it, or pretrain it further with config.init_from."
             )
-        saved = self.params({**shapes, **like})
+        saved = self.params({**self.param_shapes, **like})
         return {name: saved[name] for name in like}
-
-    def param_shapes(self) -> PyTree:
-        """Shape and dtype of every parameter."""
-        with Checkpoints(self.directory) as checkpoints:
-            return checkpoints.param_shapes(self.step)
 
 
 def check_is_there(directory: str | Path) -> None:
@@ -86,11 +81,12 @@ def load(directory: str | Path) -> SavedModel:
     directory = Path(directory).absolute()
     with Checkpoints(directory, best_metric=BEST_METRIC) as checkpoints:
         step = checkpoints.latest()
-        run = checkpoints.read_run(step)
+        record = checkpoints.read_record(step)
         # A pretraining keeps its best too, but is not done with learning there.
-        if run["config"]["task"] != "pretrain":
+        if record.run["config"]["task"] != "pretrain":
             step = checkpoints.best()
-            run = checkpoints.read_run(step)
+            record = checkpoints.read_record(step)
+    run = record.run
     with tempfile.TemporaryDirectory() as folder:
         wd.write_files(Path(folder), run["tokenizer"])
         tokenizer = tokenizers.load(folder)
@@ -104,4 +100,5 @@ def load(directory: str | Path) -> SavedModel:
         run=run,
         step=step,
         directory=directory,
+        param_shapes=record.param_shapes(),
     )

@@ -1,6 +1,7 @@
 """What training begins with: a model that there is and its tokenizer, or a fresh one."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,10 +10,13 @@ from jaxtyping import PyTree
 from bert_jax import workdir as wd
 from bert_jax.config import FinetuneConfig, ModelConfig, PretrainConfig
 from bert_jax.errors import InputError
+from bert_jax.fields import build
 from bert_jax.tasks import saved_model
 from bert_jax.tasks.vocabulary import fit_vocabulary
 from bert_jax.text import tokenizer as tokenizers
 from bert_jax.text.tokenizer import Tokenizer
+from bert_jax.training.checkpoint import has_checkpoint
+from bert_jax.training.distributed import agreement, highest, is_main
 
 # Fields of `model` that are this run's own; the others are the checkpoint's.
 OWN_FIELDS = (
@@ -42,9 +46,7 @@ def find_start(config: FinetuneConfig) -> Start:
     else:
         pretrained = saved_model.load(config.init_from)
         tokenizer = pretrained.tokenizer
-        model = _model(config, pretrained)
-        # The config file has sizes too, and an override of them would go unnoticed.
-        print(f"model: as {config.init_from} has it, {model.layers} layers of width {model.width}")
+        model = _sized(config, pretrained.model)
     if config.max_length > model.positions:
         raise InputError(
             f"config.max_length={config.max_length} is over the {model.positions} positions of the"
@@ -58,50 +60,49 @@ def find_start(config: FinetuneConfig) -> Start:
     return Start(model, tokenizer, pretrained)
 
 
-def check_start(config: PretrainConfig) -> None:
-    """Raises InputError where the model that the config names is not there."""
-    if config.init_from != NONE:
-        saved_model.check_is_there(config.init_from)
-
-
 def find_pretraining_start(
-    config: PretrainConfig,
+    config: PretrainConfig, workdir: str | Path
 ) -> tuple[PretrainConfig, saved_model.SavedModel | None]:
     """The config with the sizes of the model it names, and that model.
 
-    All processes read it together: `check_start` comes before, which each does for itself.
+    Of a run that has begun the workdir has the sizes, and the model may be gone: None. All
+    processes come here together. Raises InputError where the model is not there.
     """
     if config.init_from == NONE:
         return config, None
-    found = saved_model.load(config.init_from)
-    config = dataclasses.replace(
-        config, init_from=str(found.directory), model=_model(config, found)
-    )
-    return config, found
-
-
-def check_same_vocabulary(found: saved_model.SavedModel, tokenizer: Tokenizer, data: Path) -> None:
-    """Raises InputError where the rows in `data` have other ids than the model's."""
-    if tokenizer.pieces != found.tokenizer.pieces:
-        raise InputError(
-            f"{data} was prepared with another vocabulary than config.init_from={found.directory}"
-            f" has: prepare it with --config.tokenizer.path={found.directory / wd.TOKENIZER}."
-        )
+    directory = Path(workdir)
+    is_begun = highest(int(has_checkpoint(directory) and (directory / wd.CONFIG).exists()))
+    with agreement():
+        if is_begun:
+            sizes = build(ModelConfig, wd.read_config(directory)["model"], "config.model")
+        else:
+            saved_model.check_is_there(config.init_from)
+    found = None if is_begun else saved_model.load(config.init_from)
+    model = _sized(config, found.model if found else sizes)
+    origin = str(Path(config.init_from).absolute())
+    return dataclasses.replace(config, init_from=origin, model=model), found
 
 
 def load_modules(
-    found: saved_model.SavedModel, params: PyTree, names: tuple[str, ...]
-) -> tuple[PyTree, list[str]]:
+    found: saved_model.SavedModel,
+    params: PyTree,
+    names: tuple[str, ...],
+    say: Callable[[str], None],
+) -> PyTree:
     """`params` with the modules of these names that the saved model has, in its place.
 
-    Also says which it has not; these stay as they are.
+    Says which it has not; these stay as they are.
     """
-    there = found.param_shapes()
+    there = found.param_shapes
     like = {name: params[name] for name in names if name in there}
     fresh = [saved_model.MODULES[name] for name in names if name not in there]
-    return {**params, **found.modules(like)}, fresh
+    also = f"; fresh, as it has none: {', '.join(fresh)}" if fresh else ""
+    say(f"begun from {found.directory}, step {found.step:,}{also}")
+    return {**params, **found.modules(like)}
 
 
-def _model(config: FinetuneConfig | PretrainConfig, found: saved_model.SavedModel) -> ModelConfig:
-    own = {name: getattr(config.model, name) for name in OWN_FIELDS}
-    return dataclasses.replace(found.model, **own)
+def _sized(config: FinetuneConfig | PretrainConfig, sizes: ModelConfig) -> ModelConfig:
+    """`sizes` with the run's own fields, and says so: an override of others goes unused."""
+    if is_main():
+        print(f"model: as {config.init_from} has it, {sizes.layers} layers of width {sizes.width}")
+    return dataclasses.replace(sizes, **{name: getattr(config.model, name) for name in OWN_FIELDS})

@@ -222,9 +222,7 @@ class Tuning:
         if self._start.pretrained is None:
             return state
         names = tuple(name for name in ("encoder", "pooler") if name in state.params)
-        params, fresh = load_modules(self._start.pretrained, state.params, names)
-        if fresh:
-            print(f"fresh, as {config.init_from} has none: {', '.join(fresh)}")
+        params = load_modules(self._start.pretrained, state.params, names, print)
         return state._replace(params=params)
 
     def _batches_from(self, step: int) -> Iterator[PyTree]:

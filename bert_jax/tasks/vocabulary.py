@@ -1,6 +1,7 @@
-"""The model's table of pieces against the tokenizer's."""
+"""The model's table of pieces against the tokenizer's, and one tokenizer against another."""
 
 import dataclasses
+from pathlib import Path
 
 from bert_jax.config import ModelConfig
 from bert_jax.errors import InputError
@@ -19,3 +20,15 @@ def fit_vocabulary(model: ModelConfig, tokenizer: Tokenizer) -> ModelConfig:
             " pieces of the tokenizer: set it to 0 to take theirs."
         )
     return dataclasses.replace(model, vocab_size=model.vocab_size or tokenizer.vocab_size)
+
+
+def check_same_vocabulary(
+    data: Path, tokenizer: Tokenizer, wanted: Tokenizer, *, whose: str, mend: str
+) -> None:
+    """Raises InputError where the rows in `data` are not such as `wanted` makes: where their ids
+    have other pieces, or text becomes words by other settings."""
+    if tokenizer.fingerprint == wanted.fingerprint:
+        return
+    is_other = tokenizer.pieces != wanted.pieces
+    what = "another vocabulary" if is_other else "the same vocabulary by other settings"
+    raise InputError(f"{data} was prepared with {what} than {whose}: {mend}.")

@@ -105,11 +105,14 @@ def _wordpiece_files(file: Path, values: dict[str, Any]) -> tuple[list[str], dic
     """The pieces, and what a tokenizer.json says beyond `values`."""
     whole = file.with_name(tokenizer_json.FILE)
     said = tokenizer_json.read(whole) if whole.is_file() else None
-    if said is not None:
-        values = {**tokenizer_json.settings(said), **_given(values)}
     if file.name == tokenizer_json.FILE:
-        return tokenizer_json.pieces(file, said), values
-    return tokenizer_json.with_added(wordpiece.read_vocabulary(file), file.parent), values
+        pieces = tokenizer_json.pieces(file, said)
+    else:
+        pieces = tokenizer_json.with_added(wordpiece.read_vocabulary(file), file.parent)
+    if said is None:
+        return pieces, values
+    told = tokenizer_json.settings(whole, said, chinese_words=values.get("chinese_words") is True)
+    return pieces, {**told, **_given(values)}
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:

@@ -61,15 +61,47 @@ def with_added(found: list[str], directory: Path) -> list[str]:
     return in_order(ids, path)
 
 
-def settings(values: dict[str, Any]) -> dict[str, Any]:
-    """What of a tokenizer_config.json the file says too, under the keys of that."""
-    normalizer = values.get("normalizer")
-    normalizer = normalizer if isinstance(normalizer, dict) else {}
-    said = {"max_input_chars_per_word": values["model"].get("max_input_chars_per_word")}
-    if normalizer.get("type") == "BertNormalizer":
-        said |= {
-            "do_lower_case": normalizer.get("lowercase"),
-            "strip_accents": normalizer.get("strip_accents"),
-            "tokenize_chinese_chars": normalizer.get("handle_chinese_chars"),
-        }
-    return said
+def settings(path: Path, values: dict[str, Any], *, chinese_words: bool) -> dict[str, Any]:
+    """What of a tokenizer_config.json the file says too, under the keys of that.
+
+    `chinese_words`: it is one of ours, that besides splits runs of Chinese. Raises InputError
+    where text becomes words otherwise than BERT makes them. No sequence of NFD, Lowercase and
+    StripAccents does as BERT: it keeps control characters, and strips more marks.
+    """
+    normalizers = _steps(values.get("normalizer"))
+    if _types(normalizers) != ["BertNormalizer"]:
+        raise _refusal(path, "normalizer", _types(normalizers), "BertNormalizer")
+    (normalizer,) = normalizers
+    if normalizer.get("clean_text") is not True:
+        found = ["BertNormalizer without clean_text"]
+        raise _refusal(path, "normalizer", found, "BertNormalizer with it")
+    splits = _types(_steps(values.get("pre_tokenizer")))
+    if splits != ["BertPreTokenizer", *(["Split"] if chinese_words else [])]:
+        raise _refusal(path, "pre_tokenizer", splits, "BertPreTokenizer")
+    return {
+        "max_input_chars_per_word": values["model"].get("max_input_chars_per_word"),
+        "do_lower_case": normalizer.get("lowercase"),
+        "strip_accents": normalizer.get("strip_accents"),
+        "tokenize_chinese_chars": normalizer.get("handle_chinese_chars"),
+    }
+
+
+def _steps(step: Any) -> list[dict[str, Any]]:
+    """Of a sequence each step on its own; [] of none."""
+    if not isinstance(step, dict):
+        return []
+    inner = step.get("normalizers", step.get("pretokenizers"))
+    if step.get("type") != "Sequence" or not isinstance(inner, list):
+        return [step]
+    return [one for each in inner for one in _steps(each)]
+
+
+def _types(steps: list[dict[str, Any]]) -> list[str]:
+    return [str(step.get("type")) for step in steps]
+
+
+def _refusal(path: Path, part: str, found: list[str], wanted: str) -> InputError:
+    return InputError(
+        f"{path} has the {part} {', '.join(found) or 'null'}, and only {wanted}, as BERT has it, is"
+        " read from this file: give a tokenizer that has it."
+    )

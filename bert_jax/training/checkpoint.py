@@ -19,17 +19,17 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import SingleDeviceSharding
 from jaxtyping import PyTree
 from orbax.checkpoint import v1 as ocp
 
-from bert_jax.errors import InputError, first_line
+from bert_jax.errors import InputError, first_line, root_cause
 from bert_jax.training import record as records
-from bert_jax.training.distributed import barrier, is_main
+from bert_jax.training.distributed import barrier, is_main, of_main
 from bert_jax.training.orbax_noise import hush
 from bert_jax.training.record import Damaged, OtherFormat, Record
 from bert_jax.training.state import TrainState
+from bert_jax.training.verdict import agreed
 from bert_jax.workdir import FULL
 
 DIRECTORY = "checkpoints"
@@ -39,11 +39,8 @@ BEST_SINCE = "best_since"  # beside it: only those with the highest of this are 
 
 _MARKS = ("_CHECKPOINT_METADATA", "commit_success.txt")  # Orbax's, in a finished checkpoint
 _PARTIAL = "*.orbax-checkpoint-tmp*"
-REMOVALS = 50  # at most so many attempts, a tenth of a second apart
-# How a read went, the worse the higher.
-_WELL, _DAMAGED, _UNREADABLE = range(3)
-# Signs that the machine, not the checkpoint, is at fault.
-_TRANSIENT = ("PERMISSION_DENIED", "Permission denied", "RESOURCE_EXHAUSTED", "Too many open files")
+# Writes have ended where none has come for so long; they are waited for at most so long.
+QUIET_SECONDS, PATIENCE_SECONDS = 0.5, 10.0
 
 _Rating = tuple[float, float] | None  # BEST_SINCE and the best metric, where there is one
 
@@ -128,20 +125,20 @@ class Checkpoints:
 
     def latest(self) -> int | None:
         """The newest step saved, or None."""
-        return max(_steps(self.directory), default=None)
+        return max(self._agreed_steps(), default=None)
 
     def best(self) -> int | None:
         """The step with the highest `best_metric`, of equals the latest; without any `latest`."""
-        steps = sorted(_steps(self.directory))
+        steps = self._agreed_steps()
         for step in steps:
             with self._told(step):
                 self._record(step)
         return self._best_of(steps)
 
-    def read_run(self, step: int) -> dict[str, Any]:
-        """The JSON value saved beside the arrays."""
+    def read_record(self, step: int) -> Record:
+        """What was saved beside the arrays, and of them their shapes."""
         with self._told(step):
-            return self._record(step).run
+            return self._record(step)
 
     def restore(self, step: int, like: TrainState) -> TrainState:
         """The whole state, placed as `like` (arrays or ShapeDtypeStructs with shardings)."""
@@ -159,7 +156,7 @@ class Checkpoints:
         """
         self._clear_half_written()
         damaged: dict[int, str] = {}
-        for step in sorted(_steps(self.directory), reverse=True):
+        for step in reversed(self._agreed_steps()):
             try:
                 record = self._record(step)
                 check(step, record.run)
@@ -184,27 +181,13 @@ class Checkpoints:
         with self._told(step):
             return self._arrays(step, {"params": like}, self._record(step))["params"]
 
-    def param_shapes(self, step: int) -> PyTree:
-        """Shape and dtype of every saved parameter, without reading any."""
-        with self._told(step):
-            arrays = self._record(step).arrays
-        tree: dict[str, Any] = {}
-        for path, array in arrays.items():
-            part, *folders, name = path.split("/")
-            if part == "params":
-                node = tree
-                for folder in folders:
-                    node = node.setdefault(folder, {})
-                node[name] = jax.ShapeDtypeStruct(array.shape, array.dtype)
-        return tree
-
     def _record(self, step: int) -> Record:
         content = self._load(step, {"run": {"json": np.empty(0, np.uint8)}})["run"]["json"]
         try:
-            record = self._agreed(step, lambda: records.decode(np.asarray(content).tobytes()))
+            record = agreed(self._name(step), lambda: records.decode(np.asarray(content).tobytes()))
         except OtherFormat:
             raise InputError(
-                f"checkpoint {self.directory / str(step)} was written by another version of"
+                f"{self._name(step)} was written by another version of"
                 " bert_jax: go on with that version, or train in a new --workdir."
             ) from None
         self._ratings[step] = self._rating(record.metrics)
@@ -215,9 +198,9 @@ class Checkpoints:
         return TrainState(params=parts["params"], **parts["rest"])
 
     def _arrays(self, step: int, like: dict[str, PyTree], record: Record) -> dict[str, PyTree]:
-        records.check_architecture(f"checkpoint {self.directory / str(step)}", record.arrays, like)
+        records.check_architecture(self._name(step), record.arrays, like)
         parts = self._load(step, jax.tree.map(_abstract, like))
-        self._agreed(step, lambda: records.verify(parts, record.arrays))
+        agreed(self._name(step), lambda: records.verify(parts, record.arrays))
         return parts
 
     def _load(self, step: int, abstract: dict[str, Any]) -> dict[str, Any]:
@@ -225,44 +208,14 @@ class Checkpoints:
             with ocp.Context(multiprocessing_options=_alone()):
                 return ocp.load_checkpointables(self.directory / str(step), abstract)
 
-        return self._agreed(step, load)
+        return agreed(self._name(step), load)
 
-    def _agreed(self, step: int, read: Callable[[], Any]) -> Any:
-        """What `read` returns. Raises Damaged for what is the checkpoint's fault in any process,
-        in all of them, and InputError for what is the machine's."""
-        value, fault = None, None
-        try:
-            value = read()
-        except Exception as error:
-            fault = self._judge(step, error)
-        worst = _worst_of_all(fault)
-        if worst == _WELL:
-            return value
-        if fault is not None and _gravity(fault) == worst:
-            raise fault from None  # where nothing is wrapped it would be its own cause
-        if worst == _DAMAGED:
-            raise Damaged("another process could not read it")
-        raise InputError(
-            f"checkpoint {self.directory / str(step)} could not be read by another process:"
-            " see what that one says."
-        )
+    def _agreed_steps(self) -> list[int]:
+        """The main process's: another may not see yet what has been saved or removed."""
+        return of_main(sorted(_steps(self.directory)))
 
-    def _judge(self, step: int, error: Exception) -> BaseException:
-        cause = _cause(error)
-        if isinstance(cause, Damaged | OtherFormat):
-            return cause
-        # Orbax wraps whatever was raised in a KeyError, an interrupt too.
-        if not isinstance(cause, Exception):
-            return cause
-        if isinstance(cause, MemoryError | jax.errors.JaxRuntimeError):
-            return cause
-        reason = textwrap.shorten(first_line(cause), 120)
-        if any(sign in str(cause) for sign in _TRANSIENT):
-            return InputError(
-                f"checkpoint {self.directory / str(step)} cannot be read now ({reason}):"
-                " mend that and run the command again."
-            )
-        return Damaged(f"unreadable: {reason}")
+    def _name(self, step: int) -> str:
+        return f"checkpoint {self.directory / str(step)}"
 
     @contextlib.contextmanager
     def _told(self, step: int) -> Iterator[None]:
@@ -271,7 +224,7 @@ class Checkpoints:
             yield
         except Damaged as error:
             raise InputError(
-                f"checkpoint {self.directory / str(step)} is damaged ({error}): run its training"
+                f"{self._name(step)} is damaged ({error}): run its training"
                 " again, which goes on from the one before, or delete that directory."
             ) from error
 
@@ -281,12 +234,12 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
-            cause = _cause(error)
+            cause = root_cause(error)
             # TensorStore raises a ValueError with the system's number in its words.
             if not isinstance(cause, OSError) and "os_error_code=" not in str(cause):
                 raise
-            self._remove_partial()
-            newest = self.latest()
+            self._remove_partial(QUIET_SECONDS)
+            newest = max(_steps(self.directory), default=None)
             goes_on = "begins anew" if newest is None else f"continues from step {newest}"
             is_full = _is_full(cause)
             what = "the disk is full" if is_full else textwrap.shorten(first_line(cause), 200)
@@ -315,13 +268,19 @@ class Checkpoints:
         for path in sorted(self.directory.glob("*")):
             if path.name.isdigit() and not _is_finished(path):
                 self._set_aside(int(path.name), "was never finished", "")
-        self._remove_partial()
+        self._remove_partial(0.0)
         barrier("half-written checkpoints are cleared")
 
-    def _remove_partial(self) -> None:
-        if is_main():
+    def _remove_partial(self, quiet_seconds: float) -> None:
+        """Until none has come back for so long: writes begun before a failure go on after it."""
+        quiet_since = begun = time.monotonic()
+        while is_main() and time.monotonic() - begun < PATIENCE_SECONDS:
             for path in self.directory.glob(_PARTIAL):
-                _remove(path)
+                shutil.rmtree(path, ignore_errors=True)
+                quiet_since = time.monotonic()
+            if time.monotonic() - quiet_since >= quiet_seconds:
+                return
+            time.sleep(0.05)
 
     def _set_aside(self, step: int, what: str, then: str) -> None:
         if not is_main():
@@ -350,15 +309,6 @@ def _is_finished(path: Path) -> bool:
     return any((path / mark).exists() for mark in _MARKS)
 
 
-def _remove(path: Path) -> None:
-    """Also while writes that were begun before the failure go on."""
-    for _ in range(REMOVALS):
-        shutil.rmtree(path, ignore_errors=True)
-        if not path.exists():
-            return
-        time.sleep(0.1)
-
-
 def _parts(state: TrainState) -> dict[str, PyTree]:
     rest = state._asdict()
     return {"params": rest.pop("params"), "rest": rest}
@@ -377,26 +327,6 @@ def _alone() -> ocp.options.MultiprocessingOptions:
     """
     own = jax.process_index()
     return ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own})
-
-
-def _gravity(fault: BaseException | None) -> int:
-    if fault is None:
-        return _WELL
-    return _DAMAGED if isinstance(fault, Damaged) else _UNREADABLE
-
-
-def _worst_of_all(fault: BaseException | None) -> int:
-    """The worst that any process met: all of them must go on from the same checkpoint."""
-    own = _gravity(fault)
-    if jax.process_count() == 1:
-        return own
-    return int(multihost_utils.process_allgather(np.array(own)).max())
-
-
-def _cause(error: BaseException) -> BaseException:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
 
 
 def _is_full(error: BaseException) -> bool:

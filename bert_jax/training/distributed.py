@@ -4,7 +4,7 @@ import atexit
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import jax
@@ -115,6 +115,22 @@ def agreement() -> Iterator[None]:
             raise InputError(f"process {process}: {sentence}")
     if own is not None:
         raise own
+
+
+def of_main(numbers: Sequence[int]) -> list[int]:
+    """The numbers of the main process, in all of them."""
+    if jax.process_count() == 1:
+        return list(numbers)
+    count = int(multihost_utils.broadcast_one_to_all(np.array(len(numbers), np.int32)))
+    own = np.resize(np.array(numbers, np.int32), count)
+    return multihost_utils.broadcast_one_to_all(own).tolist() if count else []
+
+
+def highest(own: int) -> int:
+    """Of the numbers of all processes."""
+    if jax.process_count() == 1:
+        return own
+    return int(multihost_utils.process_allgather(np.array(own)).max())
 
 
 def _exchange(sentence: str) -> list[str]:

@@ -5,19 +5,23 @@ from typing import NamedTuple
 import jax
 from jax.sharding import Mesh
 
-# Dense bfloat16 multiply-adds in float32, each counted as two operations. TPUs: Google
-# Cloud's pages of each version; the two names of some are those jax itself tells apart
-# (jax/_src/pallas/mosaic/tpu_info.py). GPUs: NVIDIA's data sheets and for the RTX 4090 its Ada
-# whitepaper, half of the figure where they print it with sparsity; the names are the driver's.
-# The tensor cores of V100 and T4 have no bfloat16: theirs are the peaks in float16.
-PEAK_FLOPS = {
-    "TPU v4": 275e12,
-    "TPU v5 lite": 197e12,
-    "TPU v5e": 197e12,
-    "TPU v5": 459e12,
-    "TPU v5p": 459e12,
-    "TPU v6 lite": 918e12,
-    "TPU v6e": 918e12,
+# Versions of TPUs by the names that jax tells their chips apart by, of some two
+# (jax/_src/pallas/mosaic/tpu_info.py).
+VERSIONS = {
+    "TPU v4": "v4",
+    "TPU v5 lite": "v5e",
+    "TPU v5e": "v5e",
+    "TPU v5": "v5p",
+    "TPU v5p": "v5p",
+    "TPU v6 lite": "v6e",
+    "TPU v6e": "v6e",
+}
+
+# Dense bfloat16 multiply-adds in float32, each counted as two operations; those of TPUs stand
+# in TPUS. NVIDIA's data sheets and for the RTX 4090 its Ada whitepaper, half of the figure where
+# they print it with sparsity; the names are the driver's. The tensor cores of V100 and T4 have no
+# bfloat16: theirs are the peaks in float16.
+GPU_PEAK_FLOPS = {
     "NVIDIA A100-SXM4-40GB": 312e12,
     "NVIDIA A100-SXM4-80GB": 312e12,
     "NVIDIA A100-PCIE-40GB": 312e12,
@@ -32,28 +36,29 @@ PEAK_FLOPS = {
     "Tesla V100-SXM2-32GB": 125e12,
 }
 
-# What XLA is told beyond its defaults, found by its own estimates of BERT-Base's step: larger
-# windows of the matrix products (16 MiB is the default), and no products in rounds with the
-# exchange of sharded parameters between them.
+# What XLA is told beyond its defaults, by version, found by its own estimates of BERT-Base's
+# step: larger windows of the matrix products (16 MiB is the default), and no products in rounds
+# with the exchange of sharded parameters between them.
 _LARGER_WINDOWS = {
     "xla_tpu_scoped_vmem_limit_kib": "49152",
     "xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000",
 }
 COMPILER_OPTIONS = {
-    "TPU v5 lite": _LARGER_WINDOWS,
-    "TPU v5": _LARGER_WINDOWS,
-    "TPU v6 lite": _LARGER_WINDOWS,
+    "v5e": _LARGER_WINDOWS,
+    "v5p": _LARGER_WINDOWS,
+    "v6e": _LARGER_WINDOWS,
 }
 
 
 def compiler_options(mesh: Mesh) -> dict[str, str]:
     """For `jax.jit` of a step on these devices; empty where nothing was tried."""
-    return COMPILER_OPTIONS.get(mesh.devices.flat[0].device_kind, {})
+    return COMPILER_OPTIONS.get(VERSIONS.get(mesh.devices.flat[0].device_kind), {})
 
 
 def peak_flops(device: jax.Device) -> float | None:
-    """Operations a second in bfloat16; None for what the table has not, such as a CPU."""
-    return PEAK_FLOPS.get(device.device_kind)
+    """Operations a second in bfloat16; None for what no table has, such as a CPU."""
+    kind = device.device_kind
+    return TPUS[VERSIONS[kind]].peak_flops if kind in VERSIONS else GPU_PEAK_FLOPS.get(kind)
 
 
 class Tpu(NamedTuple):

@@ -42,6 +42,18 @@ class Record(NamedTuple):
     metrics: dict[str, float]
     arrays: dict[str, ArrayRecord]
 
+    def param_shapes(self) -> PyTree:
+        """Shape and dtype of every parameter."""
+        tree: dict[str, Any] = {}
+        for path, array in self.arrays.items():
+            part, *folders, name = path.split("/")
+            if part == "params":
+                node = tree
+                for folder in folders:
+                    node = node.setdefault(folder, {})
+                node[name] = jax.ShapeDtypeStruct(array.shape, array.dtype)
+        return tree
+
 
 def describe(parts: PyTree) -> dict[str, ArrayRecord]:
     """Every array by path."""

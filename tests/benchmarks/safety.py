@@ -28,7 +28,7 @@ def seconds(config_name: str, data: str, **every: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         pretrain.run(config, folder)
         with Checkpoints(Path(folder)) as checkpoints:
-            return checkpoints.read_run(STEPS)["clock"]["spent"]
+            return checkpoints.read_record(STEPS).run["clock"]["spent"]
 
 
 def main() -> None:

@@ -211,8 +211,10 @@ def test_a_sigterm_ends_a_pretraining_saved_and_with_143(made, tmp_path):
         text=True,
     )
     metrics = tmp_path / "metrics.jsonl"
+    until = time.monotonic() + 120
     while not (metrics.exists() and metrics.read_text("utf-8")):
         assert process.poll() is None, process.communicate()
+        assert time.monotonic() < until, process.kill()
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     _, error = process.communicate(timeout=60)

@@ -410,6 +410,37 @@ def test_a_save_that_fails_in_the_background(at, two, tmp_path, monkeypatch):
     assert steps(workdir) == [4, 8]
 
 
+class Writes:
+    """A clock that goes when somebody sleeps, and at these times a directory is written into."""
+
+    def __init__(self, path, at):
+        self._path, self._at, self._now = path, list(at), 0.0
+
+    def monotonic(self):
+        return self._now
+
+    def sleep(self, seconds):
+        self._now += seconds
+        while self._at and self._at[0] <= self._now:
+            self._at.pop(0)
+            self._path.mkdir(parents=True, exist_ok=True)
+            (self._path / "late").write_bytes(b"late")
+
+
+@pytest.mark.parametrize(
+    ("at", "is_endless"), [([0.1, 0.4, 0.7], False), (np.arange(0.05, 60, 0.05), True)]
+)
+def test_writes_that_go_on_after_a_failure_leave_nothing(at, is_endless, tmp_path, monkeypatch):
+    partial = tmp_path / "checkpoints" / f"12{PARTIAL}" / "params"
+    partial.mkdir(parents=True)
+    writes = Writes(partial, at)
+    monkeypatch.setattr(checkpoint, "time", writes)
+    with pytest.raises(InputError, match="the disk is full"), Checkpoints(tmp_path)._writing():
+        no_space()
+    writes.sleep(max(0.0, 0.7 - writes.monotonic()))
+    assert partial.exists() == is_endless  # which is given up
+
+
 def interrupted_run(workdir, monkeypatch):
     with Checkpoints(workdir) as checkpoints:
         checkpoints.save(make_state(4), RUN, {})

@@ -45,7 +45,7 @@ def flat(params):
 
 def saved(workdir):
     model = saved_model.load(workdir)
-    return flat(model.params(model.param_shapes()))
+    return flat(model.params(model.param_shapes))
 
 
 def state_before_training(config, workdir, monkeypatch):

@@ -197,15 +197,31 @@ def test_evaluation_takes_the_rows_of_the_last_phase(straight, short_data):
     assert last["pseudo_perplexity"] == pytest.approx(np.exp(last["mlm_loss"]), rel=1e-6)
 
 
-def test_phases_of_two_vocabularies_are_refused(documents_path, data, tmp_path):
+@pytest.fixture(scope="module")
+def other_pieces(documents_path, tmp_path_factory):
+    """A preparation of the same text with another vocabulary."""
     config = corpus.prepare_config(documents_path)
     config.tokenizer.vocab_size = 300
-    prepare.run(config, tmp_path / "other")
+    directory = tmp_path_factory.mktemp("pieces")
+    prepare.run(config, directory)
+    return directory
+
+
+def test_phases_of_two_vocabularies_are_refused(other_pieces, data, tmp_path):
     config = corpus.pretrain_config(data)
-    config.then = (phase(data=str(tmp_path / "other")),)
-    with pytest.raises(InputError, match=r"other was prepared with another vocabulary than"):
+    config.then = (phase(data=str(other_pieces)),)
+    message = rf"^{other_pieces} was prepared with another vocabulary than {data}: prepare it with"
+    with pytest.raises(InputError, match=message):
         pretrain.run(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_rows_of_another_vocabulary_are_not_evaluated_on(other_pieces, pretrained):
+    message = (
+        rf"another vocabulary than {pretrained} was trained with: name the dataset of that run"
+    )
+    with pytest.raises(InputError, match=message):
+        evaluate.run({"task": "pretrain", "data": str(other_pieces)}, pretrained)
 
 
 def test_a_phase_that_does_not_fit_names_its_field(data, tmp_path):
@@ -238,7 +254,7 @@ def test_a_run_that_learns_nothing_but_frequencies_says_so(data, tmp_path, monke
 @pytest.fixture
 def frequencies(data):
     """The rows of a run, and the masked loss of one that has learnt nothing but frequencies."""
-    opened = Data.open(str(data), positions=32)
+    opened = Data.open(str(data), field="config.data")
     return opened, heldout.unigram_entropy(opened)
 
 

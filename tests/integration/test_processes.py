@@ -82,6 +82,21 @@ def wait_for_all(running):
     return [Ended(p.returncode, text) for p, text in zip(running, stderr, strict=True)]
 
 
+def wait_for_step(running, workdir, step):
+    """Returns once it is logged; where one ends before, or none logs it, all are killed."""
+    metrics = workdir / "metrics.jsonl"
+    until = time.monotonic() + PATIENCE
+    try:
+        while not (metrics.exists() and f'"step": {step},' in metrics.read_text("utf-8")):
+            assert {process.poll() for process in running} == {None}
+            assert time.monotonic() < until, f"step {step} was not logged in {PATIENCE} s"
+            time.sleep(0.05)
+    except BaseException:
+        for process in running:
+            process.kill()
+        raise
+
+
 def free_address():
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
@@ -179,16 +194,27 @@ def test_saved_on_two_processes_and_continued_on_others(start, data, alone, tmp_
 def test_a_sigterm_to_one_process_stops_both_after_the_same_step(launch, data, tmp_path):
     flags = (f"--config.data={data}", f"--workdir={tmp_path}", "--config.steps=4000")
     running = launch(*numbered(2, *flags, "--config.save_every=4000"), devices=2)
-    metrics = tmp_path / "metrics.jsonl"
-    while not (metrics.exists() and '"step": 5,' in metrics.read_text("utf-8")):
-        assert [process.poll() for process in running] == [None, None]
-        time.sleep(0.05)
+    wait_for_step(running, tmp_path, 5)
     running[1].terminate()
     ended = wait_for_all(running)
     assert [process.code for process in ended] == [143, 143], ended
     said = {re.search(r"SIGTERM with step (\d+) saved", e.stderr).group(1) for e in ended}
     (step,) = said
     assert [path.name for path in (tmp_path / "checkpoints").glob("[0-9]*")] == [step]
+
+
+@pytest.mark.slow
+def test_two_processes_begin_from_another_model_and_go_on_without_it(start, data, alone, tmp_path):
+    origin = shutil.copytree(alone, tmp_path / "origin")
+    begin = f"--config.init_from={origin}"
+    saved = pretrain(start, data, tmp_path / "saved", begin, count=2, devices=2)
+    first, trained = (read_metrics(d)[0]["mlm_loss"] for d in (saved, alone))
+    assert first < trained  # an untrained model's
+    shutil.rmtree(origin)
+    workdir = shutil.copytree(saved, tmp_path / "continued")
+    shutil.rmtree(workdir / "checkpoints" / "6")
+    pretrain(start, data, workdir, begin, count=2, devices=2)
+    assert_same_losses(workdir, saved)
 
 
 @pytest.mark.slow

@@ -70,7 +70,7 @@ def newest(workdir):
     found = {}
     with Checkpoints(workdir) as checkpoints:
         step = checkpoints.latest()
-        params = checkpoints.restore_params(step, checkpoints.param_shapes(step))
+        params = checkpoints.restore_params(step, checkpoints.read_record(step).param_shapes())
     map_paths(lambda path, leaf: found.update({path: np.asarray(leaf)}), params)
     return step, found
 
@@ -358,7 +358,7 @@ def test_a_reader_takes_the_newest_of_a_pretraining_and_else_the_best(
     task, step, pretrained, tmp_path
 ):
     with Checkpoints(pretrained) as checkpoints:
-        run = checkpoints.read_run(12)
+        run = checkpoints.read_record(12).run
     run["config"]["task"] = task
     key, zero = jax.random.key(0), jax.numpy.zeros(())
     with Checkpoints(tmp_path, keep=2, best_metric=BEST_METRIC) as checkpoints:

@@ -97,7 +97,7 @@ def theirs(model, ids, segments, is_token):
 def ours(workdir, ids, segments, is_token):
     """Every output that the modules in the workdir can give, by transformers' names."""
     found = saved_model.load(workdir)
-    params = found.params(found.param_shapes())
+    params = found.params(found.param_shapes)
     positions = np.broadcast_to(np.arange(ids.shape[1]), ids.shape)
     tokens = Tokens(*map(jnp.asarray, (ids, segments, positions, is_token.astype(np.int32))))
     hidden, _ = Encoder(found.model, None).apply(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tokenizers as library
 from small import model_config
+from tokenizers import normalizers, pre_tokenizers
 
 from bert_jax.config import TokenizerConfig
 from bert_jax.errors import InputError
@@ -203,3 +204,53 @@ def test_another_tokenizer_json_is_refused(content, message, tmp_path):
     (tmp_path / "tokenizer.json").write_text(content)
     with pytest.raises(InputError, match=rf"tokenizer\.json {message}"):
         tokenizer.load(tmp_path)
+
+
+BERT = normalizers.BertNormalizer
+ACCENTS_OFF = normalizers.Sequence(
+    [normalizers.NFD(), normalizers.Lowercase(), normalizers.StripAccents()]
+)
+WORDS = pre_tokenizers.BertPreTokenizer()
+DIGITS = pre_tokenizers.Sequence([WORDS, pre_tokenizers.Digits()])
+ISOLATED = pre_tokenizers.Sequence([WORDS, pre_tokenizers.Split("a", "isolated")])
+NO_CLEANING = BERT(clean_text=False)
+
+
+@pytest.mark.parametrize(
+    ("normalizer", "splitter", "found"),
+    [
+        (ACCENTS_OFF, WORDS, "normalizer NFD, Lowercase, StripAccents, and only BertNorm"),
+        (normalizers.Lowercase(), WORDS, "normalizer Lowercase, and only BertNormalizer, as"),
+        (None, WORDS, "normalizer null, and only BertNormalizer, as BERT has it, is read from"),
+        (NO_CLEANING, WORDS, "normalizer BertNormalizer without clean_text, and only"),
+        (BERT(), pre_tokenizers.Whitespace(), "pre_tokenizer Whitespace, and only BertPre"),
+        (BERT(), DIGITS, "pre_tokenizer BertPreTokenizer, Digits, and only BertPreTokenizer"),
+        (BERT(), ISOLATED, "pre_tokenizer BertPreTokenizer, Split, and only BertPreTokenizer"),
+        (BERT(), None, "pre_tokenizer null, and only BertPreTokenizer"),
+    ],
+)
+@pytest.mark.parametrize("has_vocabulary", [True, False])
+def test_words_made_otherwise_than_by_bert_are_refused(
+    normalizer, splitter, found, has_vocabulary, tmp_path
+):
+    save_json(tmp_path, normalizer, splitter)
+    if has_vocabulary:
+        (tmp_path / "vocab.txt").write_text("\n".join(foreign.PIECES), "utf-8")
+    with pytest.raises(InputError, match=rf"tokenizer\.json has the {found}"):
+        tokenizer.load(tmp_path)
+
+
+def save_json(directory, normalizer, splitter):
+    ids = {piece: number for number, piece in enumerate(foreign.PIECES)}
+    made = library.Tokenizer(library.models.WordPiece(ids, unk_token="[UNK]"))
+    if normalizer is not None:
+        made.normalizer = normalizer
+    if splitter is not None:
+        made.pre_tokenizer = splitter
+    made.save(str(directory / "tokenizer.json"))
+
+
+@pytest.mark.parametrize("steps", [BERT(lowercase=False), normalizers.Sequence([BERT()])])
+def test_a_sequence_of_one_is_that_one(steps, tmp_path):
+    save_json(tmp_path, steps, pre_tokenizers.Sequence([WORDS]))
+    assert tokenizer.load(tmp_path).settings.lowercase == isinstance(steps, normalizers.Sequence)

@@ -304,11 +304,39 @@ def test_a_config_that_is_written_reads_as_the_same(kind, tmp_path):
         ({"hidden_size": "12"}, r"config\.json: model\.width must be int"),
         ({"id2label": {"0": "a", "2": "b"}}, "id2label must give a name to every number"),
         ({"id2label": {"0": "a", "1": "a"}}, "id2label gives one name to two numbers"),
+        ({"id2label": None, "num_labels": None}, r"num_labels must be a whole number, not None"),
+        ({"architectures": 5}, r"architectures must be a list of names, not 5"),
+        ({"problem_type": 5}, r"problem_type must be a name, not 5"),
     ],
 )
 def test_another_architecture_is_refused_in_one_sentence(changes, message, tmp_path):
     with pytest.raises(InputError, match=message):
         described(tmp_path, **changes)
+
+
+FIELDS = (
+    *(theirs for theirs, _ in architecture.FIELDS.values()),
+    *architecture.PLAIN,
+    *("model_type", "hidden_act", "architectures", "id2label", "num_labels", "problem_type"),
+)
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_any_value_of_a_field_is_taken_or_refused_in_one_sentence(name, tmp_path):
+    for value in (None, -1, 0, 5, 1.5, True, "5", [], [5], ["x"], {}, {"x": 5}, {"0": None}):
+        changes = {"id2label": None} if name == "num_labels" else {}
+        said = refusal(tmp_path, **changes | {name: value})
+        assert not said or said.startswith(f"{tmp_path}/config.json: "), value
+        assert "\n" not in said
+
+
+def refusal(tmp_path, **changes):
+    """What an InputError says, or nothing where there is none."""
+    try:
+        described(tmp_path, **changes)
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 @pytest.mark.parametrize("content", ["{", "[]"])

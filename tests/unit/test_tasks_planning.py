@@ -68,7 +68,7 @@ def compiler(monkeypatch):
 def config(**changes):
     values = pretrain_base.get_config("tiny")
     values.model.update(layers=12, heads=2)
-    values.update(batch_size=64, steps=1000, **changes)
+    values.update(dict(batch_size=64, steps=1000) | changes)
     return values
 
 
@@ -174,6 +174,43 @@ def test_as_many_microbatches_as_the_memory_asks_for_are_tried_next(compiler):
     with pytest.raises(InputError, match=r"with --config\.microbatches=8 it needs 12\.00 GiB"):
         plan(config())
     assert [microbatches for _, _, microbatches, _ in found.steps] == [1, 8]
+
+
+def test_any_number_of_microbatches_that_divides_the_rows_of_a_chip_is_tried(compiler):
+    # 12 rows a chip, 72 GiB at once: four and eight parts would not do, six have 12 GiB.
+    found = compiler(gib_a_row=0.5)
+    with pytest.raises(InputError, match=r"with --config\.microbatches=6 it needs 12\.00 GiB"):
+        plan(config(batch_size=96))
+    assert [microbatches for _, _, microbatches, _ in found.steps] == [1, 6]
+    # The rows of a chip are those of the mesh: 6, where the tensor axis takes what is left.
+    found = compiler(gib_a_row=0.25)
+    with pytest.raises(InputError, match=r"with --config\.microbatches=2 it needs 9\.00 GiB"):
+        plan(config(batch_size=24, mesh=dict(data=4, fsdp=1, tensor=-1)))
+
+
+def test_every_phase_gets_a_number_of_its_own(compiler):
+    compiler(gib_a_row=0.25)
+    values = pretrain_phases.get_config("tiny")
+    values.update(batch_size=64)
+    values.model.update(layers=12, heads=2)
+    values.then[0].update(batch_size=24, microbatches=1)
+    flags = r"--config\.microbatches=2 --config\.then\[0\]\.microbatches=3"
+    with pytest.raises(InputError, match=rf"with {flags} it needs 12\.00 GiB"):
+        plan(values)
+
+
+def test_no_microbatches_are_tried_where_the_state_alone_is_too_much(compiler, monkeypatch):
+    found = compiler()
+
+    def large(*step):
+        of = found(*step)
+        of.memory[PARAMETERS] = 16 * GIB
+        return of
+
+    monkeypatch.setattr(planned_step, "_compiled", large)
+    with pytest.raises(InputError, match="no number of microbatches helps"):
+        plan(config())
+    assert [(count, remat) for _, _, count, remat in found.steps] == [(1, "none"), (1, "full")]
 
 
 def test_layers_are_computed_again_where_parts_do_not_help(compiler):

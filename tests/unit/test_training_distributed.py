@@ -1,6 +1,7 @@
 """Flags of several processes that cannot be, and what one process does without the others."""
 
 import jax
+import numpy as np
 import pytest
 
 from bert_jax.errors import InputError
@@ -62,6 +63,22 @@ def test_a_long_sentence_is_exchanged_as_far_as_it_goes(monkeypatch):
     nothing, cut = distributed._exchange(sentence)
     assert nothing == ""
     assert cut == "书" * (distributed.SENTENCE_BYTES // 3)
+
+
+def test_all_go_by_the_numbers_of_the_main_process(monkeypatch):
+    # Of two processes this one is the other, which sees more, or less, or nothing.
+    assert distributed.of_main([4, 8]) == [4, 8]
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    for seen, main in (([4, 8, 12], [4, 8]), ([4], [4, 8]), ([], [8]), ([4], [])):
+        said = iter((np.int32(len(main)), np.array(main, np.int32)))
+
+        def broadcast(own, said=said):
+            found = next(said)
+            assert own.shape == found.shape  # or the processes could not exchange it
+            return found
+
+        monkeypatch.setattr(distributed.multihost_utils, "broadcast_one_to_all", broadcast)
+        assert distributed.of_main(seen) == main
 
 
 def test_only_the_main_process_logs(tmp_path, monkeypatch, capfd):

@@ -3,6 +3,7 @@
 from unittest import mock
 
 import jax
+import numpy as np
 import pytest
 
 from bert_jax.training import hardware
@@ -18,9 +19,11 @@ def peak_of(kind):
         # cloud.google.com/tpu/docs: peak compute per chip, bf16.
         ("TPU v4", 275),
         ("TPU v5 lite", 197),
+        ("TPU v5e", 197),
         ("TPU v5", 459),
         ("TPU v5p", 459),
         ("TPU v6 lite", 918),
+        ("TPU v6e", 918),
         # NVIDIA's data sheets: dense bfloat16 tensor cores.
         ("NVIDIA A100-SXM4-80GB", 312),
         ("NVIDIA H100 80GB HBM3", 989),
@@ -45,6 +48,17 @@ def test_another_chip_is_not_taken_for_one_of_the_table(kind):
     assert peak_of(kind) is None
 
 
+@pytest.mark.parametrize(
+    ("kind", "version"),
+    [("TPU v5 lite", "v5e"), ("TPU v5e", "v5e"), ("TPU v4", None), ("cpu", None)],
+)
+def test_a_chip_has_the_options_of_its_version_by_either_name(kind, version):
+    mesh = mock.Mock(spec=jax.sharding.Mesh)
+    mesh.devices = np.array([mock.Mock(spec=jax.Device, device_kind=kind)])
+    wanted = hardware.COMPILER_OPTIONS[version] if version else {}
+    assert hardware.compiler_options(mesh) == wanted
+
+
 def test_a_cpu_has_no_peak():
     assert hardware.peak_flops(jax.devices()[0]) is None
 
@@ -55,8 +69,6 @@ def test_a_clock_and_a_peak_agree(version):
     tpu = hardware.TPUS[version]
     units = {"v4": 8, "v5e": 4, "v5p": 8, "v6e": 16}[version]
     assert tpu.peak_flops == pytest.approx(units * 2 * 128 * 128 * tpu.hertz, rel=0.01)
-    kind = {"v4": "TPU v4", "v5e": "TPU v5e", "v5p": "TPU v5p", "v6e": "TPU v6e"}[version]
-    assert tpu.peak_flops == peak_of(kind)
 
 
 def test_a_kernel_adds_up_its_units_or_waits_for_memory():

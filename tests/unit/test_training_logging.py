@@ -55,6 +55,37 @@ def test_a_full_disk_ends_the_run_with_a_sentence(tmp_path, monkeypatch):
     assert json.loads((workdir / "metrics.jsonl").read_text())["step"] == 1
 
 
+class Disk:
+    """A file that takes a few bytes a write, on a disk with room for so many."""
+
+    def __init__(self, file, room):
+        self._file, self._room = file, room
+
+    def write(self, content):
+        if not self._room:
+            full()
+        written = self._file.write(content[: min(7, self._room)])
+        self._room -= written
+        return written
+
+    def __getattr__(self, name):
+        return getattr(self._file, name)
+
+
+def test_a_line_is_written_whole_or_not_at_all(tmp_path):
+    workdir = tmp_path / "run"
+    write(workdir, (1, {"loss": 0.5}))
+    path = workdir / "metrics.jsonl"
+    line = path.read_bytes()
+    with RunLog(workdir, step=1, total_steps=9, title="test") as log:
+        log._file = Disk(log._file, room=2 * len(line) + 10)
+        for step in (2, 3):  # in several writes each
+            log.write(step, "train", {"loss": 0.5})
+        with pytest.raises(InputError, match=FULL):
+            log.write(4, "train", {"loss": 0.5})
+    assert path.read_bytes() == b"".join(line.replace(b"1", b"%d" % step, 1) for step in (1, 2, 3))
+
+
 def test_a_line_that_is_no_json_is_named(tmp_path):
     write(tmp_path, (1, {"loss": 0.5}), (2, {"loss": 0.25}))
     path = tmp_path / "metrics.jsonl"

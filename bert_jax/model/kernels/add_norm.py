@@ -15,7 +15,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float, Int
 
-from bert_jax.model.kernels.bits import RESOLUTION, draw_of, is_kept
+from bert_jax.model.kernels.bits import draw_of, is_kept, kept_scale
 from bert_jax.model.kernels.work import KernelWork
 
 FORWARD, BACKWARD = "add_norm_forward", "add_norm_backward"
@@ -31,11 +31,6 @@ class Plan:
     epsilon: float
     dropped: int  # share of the update set to 0, in units of 1 / RESOLUTION
     interpret: bool
-
-    @property
-    def kept_scale(self) -> float:
-        """What is left of the update is multiplied by it."""
-        return RESOLUTION / (RESOLUTION - self.dropped)
 
 
 def fits(shape: tuple[int, int, int]) -> bool:
@@ -150,7 +145,7 @@ def _blocks(shape: tuple[int, int, int]) -> tuple[pl.BlockSpec, pl.BlockSpec]:
 def _forward(plan, seed, x, update, update_bias, scale, bias, out, total):
     update = update[0].astype(jnp.float32) + update_bias[...]
     if plan.dropped:
-        update = jnp.where(_kept(plan, seed, update.shape), update * plan.kept_scale, 0)
+        update = jnp.where(_kept(plan, seed, update.shape), update * kept_scale(plan.dropped), 0)
     # Rounded before anything is made of it, as the backward pass finds it.
     summed = (x[0].astype(jnp.float32) + update).astype(total.dtype)
     total[0] = summed
@@ -188,7 +183,7 @@ def _backward(
     slope = (slope - mean - normal * along) * deviation
     x_gradient[0] = slope.astype(x_gradient.dtype)
     if plan.dropped:
-        slope = jnp.where(_kept(plan, seed, slope.shape), slope * plan.kept_scale, 0)
+        slope = jnp.where(_kept(plan, seed, slope.shape), slope * kept_scale(plan.dropped), 0)
     update_gradient[0] = slope.astype(update_gradient.dtype)
     of_update_bias[0] += jnp.sum(slope, axis=0, keepdims=True)
 

@@ -18,7 +18,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float, Int
 
-from bert_jax.model.kernels.bits import RESOLUTION, draw_of, is_kept
+from bert_jax.model.kernels.bits import draw_of, is_kept, kept_scale
 from bert_jax.model.kernels.work import KernelWork
 
 LANES = 128
@@ -41,11 +41,6 @@ class Plan:
     def heads(self) -> int:
         """Heads side by side in one block."""
         return LANES // self.head_size
-
-    @property
-    def kept_scale(self) -> float:
-        """What those left are multiplied by."""
-        return RESOLUTION / (RESOLUTION - self.dropped)
 
 
 def fits(*, length: int, heads: int, head_size: int) -> bool:
@@ -195,7 +190,7 @@ def _forward(plan, seed, instances, query, key, value, biases, out, log_sum):
             weights = jnp.where(kept, weights, 0)
         lanes = slice(head * plan.head_size, (head + 1) * plan.head_size)
         values = _dot(value[lanes], weights.astype(value.dtype), (1, 0))
-        mixed.append(values * jnp.where(instances > 0, plan.kept_scale / total, 0))
+        mixed.append(values * jnp.where(instances > 0, kept_scale(plan.dropped) / total, 0))
         log_sum[0, 0, head] = jnp.where(instances > 0, largest + jnp.log(total), NOTHING)[0]
     out[0] = jnp.concatenate(mixed).T.astype(out.dtype)
 
@@ -222,7 +217,7 @@ def _backward(
     transposed_key = _transposed(key)
     # Row by head: what each query's gradient of the scores sums to before it is taken off.
     products = (out[0].astype(jnp.float32) * out_gradient.astype(jnp.float32)).T
-    scale = plan.kept_scale * plan.head_size**-0.5
+    scale = kept_scale(plan.dropped) * plan.head_size**-0.5
     query_gradients, key_gradients, value_gradients = [], [], []
     for head in range(plan.heads):
         lanes = slice(head * plan.head_size, (head + 1) * plan.head_size)
@@ -234,7 +229,7 @@ def _backward(
             kept = _kept(plan, head, seed, weights.shape)
             slopes = jnp.where(kept, slopes, 0)
             kept_weights = jnp.where(kept, weights, 0)
-        mean = jnp.sum(products[lanes], axis=0, keepdims=True) * (1 / plan.kept_scale)
+        mean = jnp.sum(products[lanes], axis=0, keepdims=True) * (1 / kept_scale(plan.dropped))
         slopes = (weights * (slopes - mean)).astype(query.dtype)
         query_gradients.append(_dot(transposed_key[lanes], slopes, (1, 0)))
         key_gradients.append(_dot(slopes, query, (1, 0)))
@@ -242,7 +237,7 @@ def _backward(
     gradients = (
         (query_gradient, jnp.concatenate(query_gradients).T * scale),
         (key_gradient, _joined(plan, key_gradients) * scale),
-        (value_gradient, _joined(plan, value_gradients) * plan.kept_scale),
+        (value_gradient, _joined(plan, value_gradients) * kept_scale(plan.dropped)),
     )
     for number, (place, gradient) in enumerate(gradients):
         place[0] = gradient.astype(place.dtype)

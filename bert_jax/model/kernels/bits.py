@@ -29,6 +29,11 @@ def dropped_of(rate: float) -> int:
     return round(rate * RESOLUTION)
 
 
+def kept_scale(dropped: int) -> float:
+    """What the elements that stay are multiplied by, so that the mean stays too."""
+    return RESOLUTION / (RESOLUTION - dropped)
+
+
 def is_kept(
     draw: Draw,
     seed: tuple[Any, Any],

@@ -12,7 +12,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float, Int
 
-from bert_jax.model.kernels.bits import RESOLUTION, draw_of, is_kept
+from bert_jax.model.kernels.bits import draw_of, is_kept, kept_scale
 from bert_jax.model.kernels.work import KernelWork
 
 NAME = "dropout"
@@ -44,7 +44,7 @@ def drop(
         row, part = seed[2] + pl.program_id(0), pl.program_id(1)
         words = draw_of(interpret)
         kept = is_kept(words, (seed[0], seed[1]), row, part, x.shape[1:], dropped)
-        scaled = x[0].astype(jnp.float32) * (RESOLUTION / (RESOLUTION - dropped))
+        scaled = x[0].astype(jnp.float32) * kept_scale(dropped)
         out[0] = jnp.where(kept, scaled, 0).astype(out.dtype)
 
     return pl.pallas_call(

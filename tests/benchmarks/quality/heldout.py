@@ -38,7 +38,7 @@ class Evaluator:
         found = saved_model.load(workdir)
         if step is not None:
             found = dataclasses.replace(found, step=step)
-        shapes = found.param_shapes()
+        shapes = found.param_shapes
         params = found.modules({name: shapes[name] for name in ("encoder", "mlm")})
         eval_step = _eval_step(found.model)
         return {

@@ -104,7 +104,7 @@ class OurRuns:
         steps = sorted(int(p.name) for p in (directory / DIRECTORY).iterdir() if p.name.isdigit())
         log = [(p["step"], p[TOKENS]) for p in read_metrics(directory) if p["split"] == "train"]
         with Checkpoints(directory) as checkpoints:
-            clocks = [checkpoints.read_run(step)["clock"]["spent"] for step in steps]
+            clocks = [checkpoints.read_record(step).run["clock"]["spent"] for step in steps]
         return [
             Point(training_seconds(spent), step, tokens, self.evaluator(directory, step))
             for step, tokens, spent in zip(steps, tokens_at(steps, log), clocks, strict=True)
