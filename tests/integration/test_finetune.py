@@ -186,25 +186,18 @@ def from_nothing(data, path, **changes):
 
 
 def test_several_labels_are_learnt(data, tmp_path):
-    # Two words tell of the first label, one of the second; a third of the texts has neither.
-    rows = [
-        {
-            "text": text,
-            "label": [*(["差"] if label == "差评" else []), *["店员"] * ("店员" in text)],
-        }
-        for text, label in corpus.reviews(200)
-    ]
+    sets = {"差评": ["差", "退"], "好评": ["好"]}
+    rows = [{"text": text, "label": sets[label]} for text, label in corpus.reviews(200)]
     path = write_rows(tmp_path / "rows.jsonl", rows)
     config = from_nothing(data, path, task="multilabel", metric="micro_f1")
     best = finetune.run(config, tmp_path / "run")
     assert best["micro_f1"] > 0.9
-    found = evaluate.run(config, tmp_path / "run")
-    assert found["micro_f1"] > 0.85
+    assert evaluate.run(config, tmp_path / "run")["micro_f1"] > 0.85
     predict = Predictor(saved_model.load(tmp_path / "run"))
     texts = ["热茶糟糕，春天再看店员也失望。", "热茶精彩，春天再看老板也温暖。"]
-    both, neither = predict([Text(text, "", "here") for text in texts])
-    assert (both["labels"], neither["labels"]) == (["差", "店员"], [])
-    assert list(both) == ["text", "labels", "probabilities"]
+    bad, good = predict([Text(text, "", "here") for text in texts])
+    assert (bad["labels"], good["labels"]) == (["差", "退"], ["好"])
+    assert list(bad) == ["text", "labels", "probabilities"]
 
 
 def test_a_value_of_the_second_text_is_learnt(data, tmp_path):
@@ -276,13 +269,17 @@ def test_head_steps_leave_the_encoder_and_then_do_not(
     config = corpus.finetune_config(reviews_path, pretrained)
     config.update(head_steps=2, epochs=1, evals_per_epoch=100, patience=0)
     seen = []
-    monkeypatch.setattr(Checkpoints, "save", lambda _, state, *__, **___: seen.append(state.params))
+
+    def note(self, state, run, metrics):
+        seen.append(flat(state.params))
+
+    monkeypatch.setattr(Checkpoints, "save", note)
     monkeypatch.setattr(finetune.plots, "draw_curves", lambda _: None)
     finetune.run(config, tmp_path)
     before, path = saved(pretrained), "encoder/layer_0/attention/query/kernel"
-    moved = [(flat(params)[path] != before[path]).any() for params in seen[:3]]
+    moved = [(params[path] != before[path]).any() for params in seen[:3]]
     assert moved == [False, False, True]
-    head = [flat(params)["classifier/dense/kernel"] for params in seen[:2]]
+    head = [params["classifier/dense/kernel"] for params in seen[:2]]
     assert (head[0] != head[1]).any()
 
 
