@@ -125,9 +125,7 @@ def test_every_question_of_an_article_is_a_row(tmp_path):
     ]
     for answers in (["B"], "BA", 2):
         write(path, record | {"answers": answers})
-        with pytest.raises(
-            InputError, match=r"race\.jsonl:1: questions, options and ans"
-        ):
+        with pytest.raises(InputError, match=r"race\.jsonl:1: questions, options and ans"):
             read(path, **RACE)
     with pytest.raises(InputError, match=r"form=race wants a name in config\.data\.pair_field and"):
         read(path, **RACE | {"pair_field": ""})
