@@ -23,6 +23,7 @@ def standard_errors(
         return {}
     rng = np.random.default_rng(0)
     found = [score(rng.integers(rows, size=rows)) for _ in range(RESAMPLES)]
+    # Some metrics are there only where a draw has rows of some kind: those have none.
     names = [name for name in found[0] if all(name in one for one in found)]
     return {name: float(np.std([one[name] for one in found], ddof=1)) for name in names}
 

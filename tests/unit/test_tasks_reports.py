@@ -58,6 +58,8 @@ def test_the_bootstrap_finds_the_binomial_error():
     # A hundred draws leave 7 %: three times that.
     assert found["accuracy"] == pytest.approx((0.3 * 0.7 / 400) ** 0.5, rel=0.21)
     assert scores.standard_errors(lambda drawn: {"accuracy": 1.0}, 1) == {}
+    seldom = scores.standard_errors(lambda n: {"a": 1.0} | ({"b": 1.0} if 0 in n else {}), 9)
+    assert seldom == {"a": 0.0}
 
 
 def test_rows_are_counted_by_their_whole_length():
