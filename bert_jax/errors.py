@@ -13,6 +13,10 @@ class InputError(ValueError):
     exit_code = 2
 
 
+class Diverged(InputError):
+    """The training fell apart: nothing was wrong with the input but its rate, or its seed."""
+
+
 class Interrupted(Exception):
     """The run was told to stop and has saved what it did.
 

@@ -2,15 +2,17 @@
 
 import dataclasses
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bert_jax import workdir as wd
 from bert_jax.config import FinetuneConfig
+from bert_jax.errors import Diverged
 from bert_jax.tasks import saved_model
 from bert_jax.tasks.splits import TEST, TRAIN, VALIDATION
 from bert_jax.tasks.tuning import EVAL_BATCH, Data, Program
+from bert_jax.training.checkpoint import has_checkpoint
 
 SEEDS = "seeds.json"
 
@@ -26,27 +28,45 @@ def run_seeds(
 ) -> dict[str, Any]:
     """Runs `tune` for each seed under `workdir`, writes seeds.json and prints it as a table.
 
-    One after the other: the first compiles for all.
+    One after the other: the first compiles for all. A seed that falls apart leaves the others
+    to go on; raises Diverged where all do.
     """
     seeds = range(config.seed, config.seed + config.seeds)
     directories = {seed: workdir / f"seed_{seed}" for seed in seeds}
-    is_begun = any(workdir.glob("seed_*"))
-    wd.check_config(workdir, config, is_begun=is_begun, may_change=("seed", "seeds"))
-    wd.write_config(workdir, config)
+    # A single run's config is its own to the last field: no table may be put in its place.
+    is_run = has_checkpoint(workdir)
+    wd.check_config(
+        workdir,
+        config,
+        is_begun=is_run or any(workdir.glob("seed_*")),
+        may_change=() if is_run else ("seed", "seeds"),
+    )
     test = data.task.encode(data.test).examples  # now: what is wrong with them is said before
+    wd.write_config(workdir, config)
     found: dict[int, dict[str, Metrics]] = {}
+    diverged = []
     for seed, directory in directories.items():
         print(f"seed {seed}: {directory}")
-        with wd.locked(directory):
-            best = tune(dataclasses.replace(config, seed=seed, seeds=1), directory)
+        try:
+            with wd.locked(directory):
+                best = tune(dataclasses.replace(config, seed=seed, seeds=1), directory)
+        except Diverged as error:
+            print(f"seed {seed}: {error}")
+            diverged.append(seed)
+            continue
         names = [name for name in data.task.METRICS if name in best]
         found[seed] = {VALIDATION: {name: best[name] for name in names}}
         if data.test:
             params = saved_model.load(directory).params(program.forward.param_shapes())
             answers = program.forward.answers(params, data.test, test, batch_size=EVAL_BATCH)
             found[seed][TEST] = data.task.score(data.test, answers, config.data)
+    if not found:
+        raise Diverged(
+            f"all {config.seeds} seeds fell apart: lower config.optimizer.learning_rate and use a"
+            " new --workdir."
+        )
     higher = data.task.METRICS[config.metric]
-    result = summary(found, blind_metrics(config, data), config.metric, higher=higher)
+    result = summary(found, diverged, blind_metrics(config, data), config.metric, higher=higher)
     with wd.writing(workdir):
         wd.write_json(workdir / SEEDS, result)
     print(table(result))
@@ -60,16 +80,27 @@ def blind_metrics(config: FinetuneConfig, data: Data) -> Metrics:
 
 
 def summary(
-    found: Mapping[int, dict[str, Metrics]], blind: Metrics, metric: str, *, higher: bool
+    found: Mapping[int, dict[str, Metrics]],
+    diverged: Sequence[int],
+    blind: Metrics,
+    metric: str,
+    *,
+    higher: bool,
 ) -> dict[str, Any]:
-    """Each seed, and their mean and standard deviation, that of a sample.
+    """Each seed, and their mean and standard deviation, that of a sample; None of one alone.
 
-    A seed has collapsed where the metric of its best validation is no better than `blind`.
+    A seed has collapsed where the metric of its best validation is no better than `blind`, or
+    where it has `diverged` and has no metrics.
     """
     sign = 1 if higher else -1
     first = next(iter(found.values()))
+    useless = [
+        seed
+        for seed, one in found.items()
+        if sign * one[VALIDATION][metric] <= sign * blind[metric]
+    ]
 
-    def over_seeds(of: Callable[[list[float]], float]) -> dict[str, Metrics]:
+    def over_seeds(of: Callable[[list[float]], float | None]) -> dict[str, dict[str, Any]]:
         return {
             split: {name: of([one[split][name] for one in found.values()]) for name in metrics}
             for split, metrics in first.items()
@@ -79,13 +110,11 @@ def summary(
         "metric": metric,
         "seeds": found,
         "mean": over_seeds(statistics.fmean),
-        "standard_deviation": over_seeds(statistics.stdev),
+        "standard_deviation": over_seeds(
+            lambda values: statistics.stdev(values) if len(values) > 1 else None
+        ),
         "blind": blind,
-        "collapsed": [
-            seed
-            for seed, one in found.items()
-            if sign * one[VALIDATION][metric] <= sign * blind[metric]
-        ],
+        "collapsed": sorted([*diverged, *useless]),
     }
 
 
@@ -96,12 +125,17 @@ def table(result: Mapping[str, Any]) -> str:
         for name, mean in metrics.items():
             each = [one[split][name] for one in result["seeds"].values()]
             values = [mean, result["standard_deviation"][split][name], *each]
-            lines.append(f"{f'{split} {name}':22}" + "".join(f"{v:>9.4f}" for v in values))
+            lines.append(f"{f'{split} {name}':22}" + "".join(map(_cell, values)))
     if result["collapsed"]:
         metric, seeds = result["metric"], ", ".join(map(str, result["collapsed"]))
         lines.append(
             f"warning: collapsed, with a validation {metric} no better than the"
-            f" {result['blind'][metric]:.4f} of the label frequencies alone: seed {seeds};"
+            f" {result['blind'][metric]:.4f} of the label frequencies alone, or none that is"
+            f" finite: seed {seeds};"
             " lower config.optimizer.learning_rate, or let it warm up longer."
         )
     return "\n".join(lines)
+
+
+def _cell(value: float | None) -> str:
+    return f"{'-':>9}" if value is None else f"{value:>9.4f}"

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from bert_jax.errors import InputError
+from bert_jax.errors import Diverged
 from bert_jax.tasks.splits import VALIDATION
 from bert_jax.training.checkpoint import BEST_METRIC
 
@@ -43,7 +43,7 @@ class Validations:
     def _value(self, point: dict[str, Any]) -> float:
         value = point[self._metric]
         if value is None or not math.isfinite(value):
-            raise InputError(
+            raise Diverged(
                 f"the validation {self._metric} is not a finite number: training fell apart;"
                 " lower config.optimizer.learning_rate and use a new --workdir."
             )

@@ -9,7 +9,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 
-from bert_jax.errors import InputError, Interrupted
+from bert_jax.errors import Diverged, Interrupted
 from bert_jax.training.clock import COMPILING, EVALUATING, SAVING, STEPPING, WAITING
 from bert_jax.training.interruption import Interruption
 from bert_jax.training.metrics import Mean, add, divide
@@ -61,7 +61,7 @@ def train(
     before `limits.steps`, by the clock or by an evaluation that said so. A run whose time is
     up when it begins does one step more, so that it has an end to log and to save.
 
-    Raises Interrupted after a SIGTERM, and InputError after too many skipped updates in a
+    Raises Interrupted after a SIGTERM, and Diverged after too many skipped updates in a
     row, both with the state saved.
     """
     clock = report.clock
@@ -140,8 +140,8 @@ def stopped_by_signal(step: int) -> Interrupted:
     )
 
 
-def _hopeless(step: int, report: Report) -> InputError:
-    return InputError(
+def _hopeless(step: int, report: Report) -> Diverged:
+    return Diverged(
         f"the updates of {report.skipped_in_a_row} steps in a row were skipped, since their loss"
         f" or gradient is not finite; step {step} is saved with the parameters from before: lower"
         " config.optimizer.learning_rate in a new --workdir, or look at the batches named above."

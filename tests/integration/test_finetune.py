@@ -12,7 +12,7 @@ import pytest
 from integration import corpus
 
 from bert_jax.config import FinetuneConfig
-from bert_jax.errors import InputError
+from bert_jax.errors import Diverged, InputError
 from bert_jax.fields import build
 from bert_jax.tasks import evaluate, finetune, saved_model, tuning
 from bert_jax.tasks.classify import Classify
@@ -252,7 +252,7 @@ def test_another_seed_is_another_run(seeds):
     assert (one["classifier/dense/kernel"] != other["classifier/dense/kernel"]).any()
 
 
-def test_finished_seeds_are_left_alone_and_more_may_follow(seeds, tmp_path, monkeypatch):
+def test_finished_seeds_are_left_alone(seeds, tmp_path, monkeypatch):
     config, directory, result = seeds
     shutil.copytree(directory, tmp_path, dirs_exist_ok=True)
     monkeypatch.setattr(tuning, "train", None)
@@ -261,6 +261,66 @@ def test_finished_seeds_are_left_alone_and_more_may_follow(seeds, tmp_path, monk
     config.batch_size = 8
     with pytest.raises(InputError, match=r"config\.batch_size=16, and this one has 8"):
         finetune.run(config, tmp_path)
+
+
+def stop_at_save(patch, number):
+    """Ends a run in place of its `number`th save."""
+    count, save = itertools.count(1), Checkpoints.save
+
+    def stop(self, state, run, metrics):
+        if next(count) == number:
+            raise Stop
+        save(self, state, run, metrics)
+
+    patch.setattr(Checkpoints, "save", stop)
+
+
+def test_interrupted_seeds_go_on_and_more_may_follow(seeds, tmp_path):
+    config, directory, result = seeds
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
+        stop_at_save(patch, 4)  # the second of the second seed
+        finetune.run(config, tmp_path)
+    assert not (tmp_path / "seeds.json").exists()
+    assert finetune.run(config, tmp_path) == result
+    assert_same_params(tmp_path / "seed_4", directory / "seed_4")
+    config = copy.deepcopy(config)
+    config.seeds = 3
+    more = finetune.run(config, tmp_path)
+    assert {seed: more["seeds"][seed] for seed in (3, 4)} == result["seeds"]
+    assert (tmp_path / "seed_5" / "metrics.jsonl").exists()
+
+
+def test_seeds_are_not_put_over_a_run(pretrained, from_scratch, reviews_path, tmp_path):
+    for workdir, message in (
+        (pretrained, r"holds a run with config\.task='pretrain'"),
+        (from_scratch[0], r"holds a run with config\."),
+    ):
+        before = (workdir / "config.json").read_bytes()
+        config = corpus.finetune_config(reviews_path, pretrained)
+        config.seeds = 2
+        with pytest.raises(InputError, match=message):
+            finetune.run(config, workdir)
+        assert (workdir / "config.json").read_bytes() == before
+        assert not [*workdir.glob("seed*")]
+
+
+def test_a_seed_that_falls_apart_leaves_the_others(seeds, tmp_path, monkeypatch):
+    config, directory, result = seeds
+    validate = tuning.Tuning._validate
+
+    def fall_apart(self, params):
+        metrics = validate(self, params)
+        return metrics | {"accuracy": float("nan")} if self._config.seed in fallen else metrics
+
+    monkeypatch.setattr(tuning.Tuning, "_validate", fall_apart)
+    fallen = (3,)
+    found = finetune.run(config, tmp_path / "one")
+    assert found["seeds"] == {4: result["seeds"][4]}
+    assert 3 in found["collapsed"]
+    fallen = (3, 4)
+    with pytest.raises(Diverged, match=r"^all 2 seeds fell apart"):
+        finetune.run(config, tmp_path / "all")
+    assert not (tmp_path / "all" / "seeds.json").exists()
 
 
 def test_head_steps_leave_the_encoder_and_then_do_not(
