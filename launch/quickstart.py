@@ -70,7 +70,7 @@ def quickstart(root: Path, variant: str) -> None:
     ours = stages.run("evaluate", evaluate.run, configs["finetune"], tuned)
     fresh = stages.run("evaluate", evaluate.run, configs["scratch"], scratch)
     named = build(LabelledDataConfig, configs["finetune"].data, "config.data")
-    rows = read_splits(Classify, named)
+    rows = read_splits(Classify, named, is_tested=True)
     rival = character_ngram_accuracy(rows["train"], rows["test"])
     _predict(tuned, pretrained)
     _table(root, stages.seconds, manifest, held_out, ours, fresh, rival)

@@ -14,7 +14,7 @@ from bert_jax.fields import Values, build
 from bert_jax.tasks import all_tasks, evaluation_report, pretrain, saved_model, scores, submission
 from bert_jax.tasks.evaluation_report import Heading, Section, metric_table
 from bert_jax.tasks.forward import Forward
-from bert_jax.tasks.splits import TEST, read_splits
+from bert_jax.tasks.splits import read_test
 from bert_jax.tasks.task import Task
 from bert_jax.tasks.tuning import EVAL_BATCH
 from bert_jax.training.sharding import one_device_mesh
@@ -143,12 +143,7 @@ def _test_rows(
             f"config.data.test is empty, and {found.directory} was converted, so that nobody here"
             " knows its training rows: name the rows to evaluate on."
         )
-    if found.is_converted:
-        return kind.read(test, made_with.data)
-    rows = read_splits(kind, dataclasses.replace(made_with.data, test=test))[TEST]
-    if not rows:
-        raise InputError("config.data.test is empty: name the rows to evaluate on.")
-    return rows
+    return read_test(kind, dataclasses.replace(made_with.data, test=test))
 
 
 def _print_numbers(metrics: dict[str, float], errors: dict[str, float]) -> None:

@@ -63,7 +63,7 @@ class Task(abc.ABC):
     @staticmethod
     @abc.abstractmethod
     def find_labels(rows: Sequence[Any], data: LabelledDataConfig) -> tuple[str, ...]:
-        """`labels`, from the training rows."""
+        """`labels`, from the training rows and what else their source holds."""
 
     @classmethod
     def check(cls, config: FinetuneConfig) -> None:

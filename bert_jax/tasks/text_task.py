@@ -22,6 +22,8 @@ from bert_jax.model.bert import ClassifyModel
 from bert_jax.tasks.task import Encoded, Task, Text
 from bert_jax.text.labelled import Label, LabelledText
 
+SHOWN = 10  # of the known labels, in a message
+
 
 class Example(NamedTuple):
     """A text, or a window of it."""
@@ -125,8 +127,10 @@ class TextTask(Task):
 def index_of(label: str, labels: Sequence[str], where: str) -> int:
     """Its place among the labels; InputError where it is none of them."""
     if label not in labels:
+        known = ", ".join(labels[:SHOWN])
+        more = f" and {len(labels) - SHOWN:,} more" if len(labels) > SHOWN else ""
         raise InputError(
             f"{where}: label {label!r} was never seen in training"
-            f" (known: {', '.join(labels)}); correct it or leave the row out."
+            f" (known: {known}{more}); correct it or leave the row out."
         )
     return labels.index(label)

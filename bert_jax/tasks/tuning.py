@@ -19,7 +19,7 @@ from bert_jax.errors import InputError
 from bert_jax.model.flops import training_flops
 from bert_jax.tasks.forward import Forward
 from bert_jax.tasks.layer_rates import moves
-from bert_jax.tasks.splits import TEST, TRAIN, VALIDATION, read_splits
+from bert_jax.tasks.splits import TEST, TRAIN, VALIDATION, labelled_rows, read_splits
 from bert_jax.tasks.start import Start, load_modules
 from bert_jax.tasks.task import Encoded, Task
 from bert_jax.tasks.validations import Validations
@@ -46,17 +46,17 @@ EVAL_BATCH = 64
 class Data:
     """The rows to train on and to validate with, as read and as the model reads them."""
 
-    task: Task  # with the labels of the training rows
+    task: Task  # with the labels that there are
     rows: dict[str, list[Any]]
     examples: dict[str, list[Any]]
-    test: list[Any]  # rows that no training reads
+    test: list[Any]  # rows that no training reads; of named ones none where there is one seed
 
     @classmethod
     def open(cls, kind: type[Task], config: FinetuneConfig, start: Start) -> "Data":
         """Raises InputError where the rows cannot be used."""
-        splits = read_splits(kind, config.data)
+        splits = read_splits(kind, config.data, is_tested=config.seeds > 1)
         rows = {split: splits[split] for split in (TRAIN, VALIDATION)}
-        labels = kind.find_labels(rows[TRAIN], config.data)
+        labels = kind.find_labels(labelled_rows(splits, config.data), config.data)
         task = kind(labels, start.tokenizer, config.max_length, config.window_overlap)
         examples = {}
         for split in rows:

@@ -155,6 +155,11 @@ def test_stops_when_the_curve_turns_and_keeps_the_best(
         np.testing.assert_array_equal(value, params[path], err_msg=path)
 
 
+def train_rows(config):
+    data = build(FinetuneConfig, config).data
+    return read_splits(Classify, data, is_tested=False)["train"]
+
+
 def test_patience_zero_goes_to_the_end(pretrained, reviews_path, tmp_path, monkeypatch):
     config = corpus.finetune_config(reviews_path, pretrained)
     config.update(patience=0, evals_per_epoch=4)
@@ -162,7 +167,7 @@ def test_patience_zero_goes_to_the_end(pretrained, reviews_path, tmp_path, monke
     monkeypatch.setattr(Classify, "score", lambda *_: {"accuracy": next(values)})
     finetune.run(config, tmp_path)
     steps = [p["step"] for p in read_metrics(tmp_path) if p["split"] == "validation"]
-    train = read_splits(Classify, build(FinetuneConfig, config).data)["train"]
+    train = train_rows(config)
     epoch = -(-len(train) // 16)
     assert epoch % 4  # so that the parts of an epoch differ in length
     # Four an epoch, evenly, and none too many at the end of one.
@@ -183,6 +188,44 @@ def from_nothing(data, path, **changes):
     config.update(epochs=8, evals_per_epoch=1, patience=0)
     config.update(changes)
     return config
+
+
+# What the hash puts into validation and into test (tests/unit/test_text_labelled.py).
+RARE = {"好": "罕", " 服！": "稀"}
+
+
+def test_labels_that_the_hash_keeps_from_training_are_known(data, tmp_path):
+    rows = corpus.reviews(100) + [*RARE.items()]
+    path = corpus.write_reviews(tmp_path / "rows.csv", rows)
+    config = from_nothing(data, path, epochs=1)
+    assert not {row.label for row in train_rows(config)} & {*RARE.values()}
+    finetune.run(config, tmp_path / "run")
+    assert set(saved_model.load(tmp_path / "run").labels) == {"好评", "差评", *RARE.values()}
+    result = evaluate.run(config, tmp_path / "run")
+    assert sum(result["confusion"][result["labels"].index("稀")]) == 1
+
+
+def test_a_label_of_another_file_must_be_one_of_training(data, reviews_path, tmp_path):
+    path = corpus.write_reviews(tmp_path / "rows.csv", [("好", "罕")])
+    config = from_nothing(data, reviews_path)
+    config.data.validation = str(path)
+    with pytest.raises(InputError, match=r"rows\.csv:2: label '罕' was never seen in training"):
+        finetune.run(config, tmp_path / "run")
+
+
+def test_of_named_test_rows_evaluation_reads_nothing_else(from_scratch, tmp_path, monkeypatch):
+    path = corpus.write_reviews(tmp_path / "rows.csv", corpus.reviews(20, seed=1))
+    config = from_nothing(tmp_path, "not there")
+    config.data.test = str(path)
+    sources, read = [], Classify.read
+
+    def note(source, data):
+        sources.append(source)
+        return read(source, data)
+
+    monkeypatch.setattr(Classify, "read", staticmethod(note))
+    assert evaluate.run(config, from_scratch[0])["rows"] == 20
+    assert sources == [str(path)]
 
 
 def test_several_labels_are_learnt(data, tmp_path):
@@ -355,9 +398,7 @@ def test_class_weights_are_for_training_alone(pretrained, reviews_path, tmp_path
     monkeypatch.setattr(tuning, "train", train)
     with pytest.raises(Stop):
         finetune.run(config, tmp_path)
-    labels = [
-        row.label for row in read_splits(Classify, build(FinetuneConfig, config).data)["train"]
-    ]
+    labels = [row.label for row in train_rows(config)]
     wanted = {np.float32(len(labels) / 2 / labels.count(label)) for label in set(labels)}
     assert set(found["weights"]) == wanted
     assert len(wanted) == 2

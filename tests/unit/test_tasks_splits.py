@@ -1,0 +1,82 @@
+"""Which rows are read, and for what."""
+
+import pytest
+
+from bert_jax.config import LabelledDataConfig
+from bert_jax.errors import InputError
+from bert_jax.fields import build
+from bert_jax.tasks.classify import Classify
+from bert_jax.tasks.splits import labelled_rows, read_splits, read_test
+from bert_jax.tasks.text_task import index_of
+from configs import finetune_sentiment
+
+# By the hash of the text (test_text_labelled.py).
+PARTS = {"很，好": "train", "好": "validation", " 服！": "test"}
+
+
+@pytest.fixture
+def source(tmp_path):
+    """A row in each part, labelled with its name."""
+    rows = "".join(f'"{text}",{part}\n' for text, part in PARTS.items())
+    (tmp_path / "a.csv").write_text("text,label\n" + rows, encoding="utf-8")
+    return str(tmp_path / "a.csv")
+
+
+def data_of(**fields):
+    return build(LabelledDataConfig, finetune_sentiment.get_config().data.to_dict() | fields)
+
+
+def labels(rows):
+    return sorted(row.label for row in rows)
+
+
+def test_the_parts_of_one_source(source):
+    splits = read_splits(Classify, data_of(train=source), is_tested=False)
+    assert {part: labels(rows) for part, rows in splits.items()} == {p: [p] for p in PARTS.values()}
+    assert labels(labelled_rows(splits, data_of(train=source))) == sorted(PARTS.values())
+    assert labels(read_test(Classify, data_of(train=source))) == ["test"]
+
+
+@pytest.mark.parametrize(
+    ("has_validation", "train", "known"),
+    [
+        (True, ["test", "train", "validation"], ["test", "train", "validation"]),
+        (False, ["test", "train"], ["test", "train", "validation"]),
+    ],
+)
+def test_named_test_rows_are_read_where_they_are_used(
+    has_validation, train, known, source, tmp_path
+):
+    data = data_of(
+        train=source,
+        validation=source if has_validation else "",
+        test=str(tmp_path / "test.csv"),
+    )
+    splits = read_splits(Classify, data, is_tested=False)
+    assert (labels(splits["train"]), splits["test"]) == (train, [])
+    with pytest.raises(InputError, match=r"test\.csv"):
+        read_splits(Classify, data, is_tested=True)
+    with pytest.raises(InputError, match=r"test\.csv"):
+        read_test(Classify, data)
+    (tmp_path / "test.csv").write_text("text,label\na,b\n", encoding="utf-8")
+    tested = read_splits(Classify, data, is_tested=True)
+    assert labels(tested["test"]) == labels(read_test(Classify, data)) == ["b"]
+    assert labels(labelled_rows(tested, data)) == known
+
+
+def test_no_test_rows_are_named(source, tmp_path):
+    data = data_of(train=source, validation=source)
+    with pytest.raises(InputError, match=r"^config\.data\.test is empty"):
+        read_test(Classify, data)
+    (tmp_path / "b.csv").write_text("text,label\n好,a\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"b\.csv holds no row: name config\.data\.test"):
+        read_test(Classify, data_of(train=str(tmp_path / "b.csv")))
+
+
+@pytest.mark.parametrize(
+    ("count", "known"), [(10, "1, 2, 3, 4, 5, 6, 7, 8, 9, 10"), (12, "8, 9, 10 and 2 more")]
+)
+def test_ten_of_the_known_labels_are_shown(count, known):
+    names = tuple(str(number) for number in range(1, count + 1))
+    with pytest.raises(InputError, match=rf"^a:1: label 'x' was never .*{known}\); correct"):
+        index_of("x", names, "a:1")
