@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bert_jax.arrays import Tokens
+from bert_jax.errors import InputError
 from bert_jax.text.tokenizer import Tokenizer
 
 SMALLEST_BUCKET = 16
@@ -46,7 +47,15 @@ def cut_pair(a: int, b: int, room: int) -> tuple[int, int]:
 
 
 def windows(length: int, room: int, overlap: int) -> list[tuple[int, int]]:
-    """Where parts of at most `room` pieces begin and end, of which neighbours share `overlap`."""
+    """Where parts of at most `room` pieces begin and end, of which neighbours share `overlap`.
+
+    Raises InputError where a window would hold nothing new.
+    """
+    if overlap >= room:
+        raise InputError(
+            f"windows with room for {room} tokens cannot share {overlap}: lower"
+            " config.window_overlap, or raise config.max_length."
+        )
     found = [(0, min(room, length))]
     while found[-1][1] < length:
         start = found[-1][1] - overlap

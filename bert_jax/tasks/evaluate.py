@@ -84,7 +84,9 @@ def _evaluate_task(config: Values, found: saved_model.SavedModel) -> Evaluation:
     further = {source: kind.read(source, data) for source in config["data"]["further_tests"]}
     wanted = [build(SubmissionConfig, one) for one in config["submissions"]]
     max_length = min(made_with.max_length, found.model.positions)
-    task = kind(found.labels, found.tokenizer, max_length, made_with.window_overlap)
+    # Shorter windows share as much of their length.
+    overlap = made_with.window_overlap * max_length // made_with.max_length
+    task = kind(found.labels, found.tokenizer, max_length, overlap)
     forward = Forward(task, found.model, one_device_mesh())
     params = found.params(forward.param_shapes())
     result, sections, files = _evaluate_rows(forward, params, rows, data, found, "test rows")

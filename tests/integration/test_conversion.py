@@ -284,6 +284,11 @@ def test_a_converted_classifier_is_evaluated_on_named_rows(tmp_path):
     right = [answers(workdir, text)["label"] == label for text, label in rows]
     assert (found["rows"], found["accuracy"]) == (3, pytest.approx(sum(right) / 3))
     assert found["labels"] == list(foreign.LABELS)
+    # Windows of the config's length are longer than the model, and what they share too.
+    corpus.write_reviews(path, [("a b " * 40, "good")])
+    positions = foreign.SIZES["positions"]
+    config.update(max_length=2 * positions, window_overlap=positions)
+    assert evaluate.run(config, workdir)["rows"] == 1
 
 
 def first_params(module, run, config, workdir, monkeypatch):

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bert_jax.data.encoding import Encoding, bucket, cut_pair, pad_tokens, pair, single, windows
+from bert_jax.errors import InputError
 
 PAD = 6
 
@@ -69,3 +70,10 @@ def test_a_pair_is_cut_as_published(a, b, room):
 )
 def test_windows_share_the_overlap(length, overlap, wanted):
     assert windows(length, 6, overlap) == wanted
+
+
+def test_windows_hold_something_new():
+    assert len(windows(20, 6, 5)) == 15
+    for overlap in (6, 7):
+        with pytest.raises(InputError, match=rf"room for 6 tokens cannot share {overlap}: lower"):
+            windows(20, 6, overlap)
