@@ -4,7 +4,7 @@ cannot leak through."""
 import hashlib
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -206,6 +206,11 @@ def once(records: Iterator[files.Record], data: LabelledDataConfig) -> Iterator[
     for where, record in records:
         if data.id_field:
             name = files.field(record, data.id_field, where)
+            if not isinstance(name, Hashable):
+                raise InputError(
+                    f"{where}: the id in field {data.id_field!r} is {type(name).__name__}: write"
+                    " text or a number."
+                )
             if seen.setdefault(name, where) != where:
                 raise InputError(
                     f"{where}: the id {name!r} in field {data.id_field!r} is also that of"

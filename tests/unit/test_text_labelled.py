@@ -101,6 +101,13 @@ def test_an_id_that_two_rows_have_is_named(tmp_path):
         read(tmp_path / "a.jsonl", id_field="id")
 
 
+@pytest.mark.parametrize(("value", "kind"), [(b"[7]", "list"), (b'{"a": 7}', "dict")])
+def test_an_id_is_text_or_a_number(value, kind, tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(PAIRS.replace(b"7", value))
+    with pytest.raises(InputError, match=rf"a\.jsonl:1: the id in field 'id' is {kind}: write"):
+        read(tmp_path / "a.jsonl", id_field="id")
+
+
 @pytest.mark.parametrize(
     ("value", "wanted"),
     [("b|a", ("a", "b")), ("a| |a", ("a",)), ("", ()), (["b c", "a", 3], ("3", "a", "b c"))],
