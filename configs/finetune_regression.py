@@ -4,8 +4,10 @@
         --workdir=runs/stsb --config.init_from=runs/base
 
 BERT-Base has 85.8 on the test rows, whose labels are not public (arXiv:1810.04805, table 1).
-Own data: --config.data.train=pairs.csv with text_field, pair_field ("" for single texts) and
-label_field.
+Own data: --config.data.train=pairs.csv --config.data.validation= --config.data.test= with
+text_field, pair_field ("" for single texts) and label_field; what is left empty is cut from the
+training rows by text hash. Labels are learnt as they are: scale them to a size near 1 (prices to
+units of their standard deviation, say), for at usual rates larger ones are not reached.
 """
 
 from ml_collections import ConfigDict

@@ -20,7 +20,8 @@ VALUE = "value"
 
 
 class Regress(TextTask):
-    """An answer is a number, as large as the labels are."""
+    """An answer is a number, as large as the labels are: those should be near 1 in size, for
+    at usual rates larger ones are not reached."""
 
     METRICS: ClassVar = {"pearson": True, "spearman": True, "mse": False}
     BATCH = RegressBatch

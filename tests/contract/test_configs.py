@@ -74,6 +74,15 @@ def task_of(config):
     return task, task.batch(task.encode([row]).examples[:1], config.batch_size)
 
 
+@pytest.mark.parametrize("name", named("finetune"))
+def test_the_way_to_own_data_leaves_no_public_rows_behind(name):
+    module, data = importlib.import_module(f"configs.{name}"), load(name).data
+    if "Own data" in module.__doc__:
+        for field in ("train", "validation", "test"):
+            if getattr(data, field):
+                assert f"--config.data.{field}=" in module.__doc__, field
+
+
 def shapes(tree):
     return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
 

@@ -195,7 +195,7 @@ RARE = {"好": "罕", " 服！": "稀"}
 
 
 def test_labels_that_the_hash_keeps_from_training_are_known(data, tmp_path):
-    rows = corpus.reviews(100) + [*RARE.items()]
+    rows = [*corpus.reviews(100), *RARE.items()]
     path = corpus.write_reviews(tmp_path / "rows.csv", rows)
     config = from_nothing(data, path, epochs=1)
     assert not {row.label for row in train_rows(config)} & {*RARE.values()}
@@ -320,9 +320,10 @@ def stop_at_save(patch, number):
 
 def test_interrupted_seeds_go_on_and_more_may_follow(seeds, tmp_path):
     config, directory, result = seeds
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
+    with pytest.MonkeyPatch.context() as patch:
         stop_at_save(patch, 4)  # the second of the second seed
-        finetune.run(config, tmp_path)
+        with pytest.raises(Stop):
+            finetune.run(config, tmp_path)
     assert not (tmp_path / "seeds.json").exists()
     assert finetune.run(config, tmp_path) == result
     assert_same_params(tmp_path / "seed_4", directory / "seed_4")
@@ -348,7 +349,7 @@ def test_seeds_are_not_put_over_a_run(pretrained, from_scratch, reviews_path, tm
 
 
 def test_a_seed_that_falls_apart_leaves_the_others(seeds, tmp_path, monkeypatch):
-    config, directory, result = seeds
+    config, _, result = seeds
     validate = tuning.Tuning._validate
 
     def fall_apart(self, params):
