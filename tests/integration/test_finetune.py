@@ -387,6 +387,56 @@ def test_head_steps_leave_the_encoder_and_then_do_not(
     assert (head[0] != head[1]).any()
 
 
+def test_layer_decay_scales_the_updates_from_layer_to_layer(
+    pretrained, reviews_path, tmp_path, monkeypatch
+):
+    config = corpus.finetune_config(reviews_path, pretrained)
+    config.update(layer_decay=0.5, evals_per_epoch=100)
+    config.optimizer.update(weight_decay=0.0, warmup_fraction=0.0)
+    before, after, train = {}, {}, tuning.train
+
+    def note_start(state, *args, **options):
+        before.update({path: value.copy() for path, value in flat(state.params).items()})
+        return train(state, *args, **options)
+
+    def note_first(self, state, run, metrics):
+        after.update(flat(state.params))
+        raise Stop
+
+    monkeypatch.setattr(tuning, "train", note_start)
+    monkeypatch.setattr(Checkpoints, "save", note_first)
+    with pytest.raises(Stop):
+        finetune.run(config, tmp_path)
+    above = {"encoder/embeddings/": 2, "encoder/layer_0/": 1}  # of two layers
+    for path, start in before.items():
+        if not path.endswith("key/bias"):  # softmax does not see it: no gradient
+            layers = next((n for part, n in above.items() if path.startswith(part)), 0)
+            # Adam's first step is as long as the rate, wherever there is a gradient.
+            wanted = config.optimizer.learning_rate * 0.5**layers
+            assert abs(after[path] - start).max() == pytest.approx(wanted, rel=1e-3), path
+
+
+def test_a_long_text_is_learnt_and_answered_in_windows(data, tmp_path):
+    filler = "春天，城南的书店里坐满了人。"
+    rows = [(filler + text, label) for text, label in corpus.reviews(150)]
+    path = corpus.write_reviews(tmp_path / "rows.csv", rows)
+    config = from_nothing(data, path, max_length=16, window_overlap=4)
+    assert finetune.run(config, tmp_path / "run")["accuracy"] > 0.9
+    result = evaluate.run(config, tmp_path / "run")
+    test = read_splits(Classify, build(FinetuneConfig, config).data, is_tested=True)["test"]
+    assert result["rows"] == len(test)
+    assert result["accuracy"] > 0.9
+    predict = Predictor(saved_model.load(tmp_path / "run"))
+    text = filler + "热茶糟糕，春天再看店员也失望。"
+    (found,) = predict([Text(text, "", "a")])
+    # A character is a token, and two more go around each window.
+    parts = predict([Text(text[start : start + 14], "", "a") for start in (0, 10, 20)])
+    of_parts = [part["probabilities"]["差评"] for part in parts]
+    assert found["probabilities"]["差评"] == pytest.approx(np.mean(of_parts), rel=1e-5)
+    assert np.ptp(of_parts) > 0.1
+    assert found["label"] == "差评"
+
+
 def test_class_weights_are_for_training_alone(pretrained, reviews_path, tmp_path, monkeypatch):
     config = corpus.finetune_config(reviews_path, pretrained)
     config.class_weights = "balanced"

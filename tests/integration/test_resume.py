@@ -218,6 +218,26 @@ def test_fine_tuning_interrupted_between_evaluations(
     assert best == finetune.run(config, finetuned)
 
 
+def test_fine_tuning_of_parts_goes_on_where_it_was(pretrained, reviews_path, tmp_path, monkeypatch):
+    config = corpus.finetune_config(reviews_path, pretrained)
+    config.update(freeze_embeddings=True, layer_decay=0.5, head_steps=4)
+    config.update(epochs=1, evals_per_epoch=5, patience=0, log_every=100)
+    straight, parted = tmp_path / "straight", tmp_path / "parted"
+    finetune.run(config, straight)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 3)  # while the head alone moves
+        with pytest.raises(Interrupted):
+            finetune.run(config, parted)
+    starts = first_steps(monkeypatch, tuning)
+    finetune.run(config, parted)
+    assert starts == [2]
+    assert_same_run(parted, straight)
+    before, after = newest(pretrained)[1], newest(parted)[1]
+    for part, has_moved in (("embeddings/token", False), ("layer_0/attention/query/kernel", True)):
+        path = f"encoder/{part}"
+        assert (after[path] != before[path]).any() == has_moved, path
+
+
 def test_fine_tuning_goes_on_counting_towards_its_early_end(
     pretrained, reviews_path, tmp_path, monkeypatch
 ):
