@@ -334,13 +334,13 @@ def test_interrupted_seeds_go_on_and_more_may_follow(seeds, tmp_path):
     assert (tmp_path / "seed_5" / "metrics.jsonl").exists()
 
 
-def test_seeds_are_not_put_over_a_run(pretrained, from_scratch, reviews_path, tmp_path):
-    for workdir, message in (
-        (pretrained, r"holds a run with config\.task='pretrain'"),
-        (from_scratch[0], r"holds a run with config\."),
+def test_seeds_are_not_put_over_a_run(data, pretrained, from_scratch, reviews_path):
+    base = corpus.finetune_config(reviews_path, pretrained)
+    for workdir, config, message in (
+        (pretrained, base, r"config\.task='pretrain'"),
+        (from_scratch[0], from_nothing(data, reviews_path, epochs=12), r"config\.seeds=1, and"),
     ):
         before = (workdir / "config.json").read_bytes()
-        config = corpus.finetune_config(reviews_path, pretrained)
         config.seeds = 2
         with pytest.raises(InputError, match=message):
             finetune.run(config, workdir)
