@@ -2,12 +2,15 @@
 
 import json
 import math
+import tracemalloc
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import small
+from hypothesis import given
+from hypothesis import strategies as st
 from unit.test_config import FINETUNE
 
 from bert_jax.arrays import SpanBatch, Tokens
@@ -113,6 +116,30 @@ def test_of_equal_context_the_longer_window_and_then_the_first():
     )
     first, second = most_context([(0, 3), (2, 5)])
     assert (first[2], second[0]) == (True, False)
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 12)), min_size=1, max_size=12))
+def test_of_any_windows_each_piece_is_compared_with_all(parts):
+    parts = [(start, start + size) for start, size in parts]
+    for number, found in enumerate(most_context(parts)):
+        for piece, has_most in enumerate(found, parts[number][0]):
+            context = [
+                min(piece - start, end - 1 - piece) + 0.01 * (end - start)
+                if start <= piece < end
+                else -1
+                for start, end in parts
+            ]
+            assert has_most == (context.index(max(context)) == number)
+
+
+def test_a_very_long_context_takes_little_memory():
+    parts = [(start, start + 381) for start in range(0, 200_000, 128)]
+    tracemalloc.start()
+    found = most_context(parts)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert sum(map(len, found)) == 381 * len(parts)
+    assert peak < 32 * 200_000  # windows times pieces are 312 million
 
 
 def logits_of(example, **scores):
