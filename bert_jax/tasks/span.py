@@ -82,9 +82,10 @@ class SpanTask(Task):
                 overlap=self.overlap,
             )
             encoded.examples.extend(examples)
-            if len(examples[0].offsets) < len(context.ids) and not self.overlap:
-                before = examples[0].first + PAIR_SPECIAL - 2  # with the [SEP] after the context
-                encoded.cut[number] = before + len(context.ids)
+            is_asked_whole = len(question) + PAIR_SPECIAL - 1 == examples[0].first
+            is_read_whole = self.overlap or len(examples[0].offsets) == len(context.ids)
+            if not (is_asked_whole and is_read_whole):
+                encoded.cut[number] = len(question) + len(context.ids) + PAIR_SPECIAL
         return encoded
 
     def batch(self, examples: Sequence[SpanExample], rows: int) -> SpanBatch:

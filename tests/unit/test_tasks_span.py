@@ -84,9 +84,16 @@ def test_without_overlap_the_context_is_cut_and_it_is_told():
 
 @pytest.mark.parametrize(("max_length", "kept"), [(384, 64), (16, 6)])
 def test_a_long_question_leaves_room(max_length, kept):
-    (example,) = make(max_length).encode([ask("a b", "b", "a " * 100)]).examples
+    (example,), cut = make(max_length).encode([ask("a b", "b", "a " * 100)])
     assert example.first == kept + 2
+    assert cut == {0: 105}
     assert pieces(example)[-3:] == ["a", "b", "[SEP]"]
+
+
+@pytest.mark.parametrize(("pieces", "cut"), [(64, {}), (65, {0: 70})])
+@pytest.mark.parametrize("overlap", [0, 16])
+def test_a_question_that_is_cut_is_told(overlap, pieces, cut):
+    assert make(384, overlap).encode([ask("a b", "b", "a " * pieces)]).cut == cut
 
 
 def test_a_batch_is_filled_up():
