@@ -20,7 +20,7 @@ from bert_jax.errors import InputError
 from bert_jax.fields import build
 from bert_jax.tasks import span_scores
 from bert_jax.tasks.span import END, NONE, START, SpanTask
-from bert_jax.tasks.span_decoding import Candidates, Span, decode
+from bert_jax.tasks.span_decoding import Candidates, Span, decode, longest_answer
 from bert_jax.tasks.task import Text
 from bert_jax.text import wordpiece
 from bert_jax.text.squad import Answer, Question
@@ -200,6 +200,26 @@ def test_an_answer_has_thirty_tokens_at_most_and_ends_after_it_begins(last, scor
     begin = 0 if last else 1
     logits[example.first + begin, 0] = logits[example.first + last, 1] = 5
     assert decode(row.context, [example], [logits]).spans[0].score == score
+
+
+@pytest.mark.parametrize(("last", "score"), [(39, 10.0), (49, 10.0), (50, 5.0)])
+def test_an_answer_in_chinese_has_fifty_characters_at_most(last, score):
+    # Words of other languages do not make the text less Chinese.
+    context = "Steve Smith 2008 " + "北" * 60
+    task, row = make(96), ask(context)
+    (example,) = task.encode([row]).examples
+    logits = np.zeros((example.length, 2), np.float32)
+    first = example.first + pieces(example)[example.first :].index("北")
+    logits[first, 0] = logits[first + last, 1] = 5
+    best = decode(context, [example], [logits]).spans[0]
+    assert best.score == score
+    assert score == 5 or best.text == "北" * (last + 1)
+
+
+def test_a_chinese_name_makes_no_chinese_context():
+    assert longest_answer("Beijing (北京) is a city.") == 30
+    assert longest_answer("Windows 10是一个系统") == 50
+    assert longest_answer("") == 30
 
 
 def test_no_answer_is_what_the_least_certain_window_says():
