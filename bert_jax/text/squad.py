@@ -13,12 +13,13 @@ from bert_jax.text.labelled import NOT_ALPHANUMERIC, part_of
 JSON = ".json"
 ROWS = (".jsonl", files.PARQUET)  # a table's cell holds no list of answers
 FORM = "give data[].paragraphs[] with context and qas[], and these with id, question and answers"
+NOWHERE = -1  # of an answer after the first, which is right as a text alone
 LONGEST_SHOWN = 60  # characters of an answer in a message
 
 
 class Answer(NamedTuple):
     text: str
-    start: int  # characters of the context before it
+    start: int  # characters of the context before it, or NOWHERE
 
 
 class Question(NamedTuple):
@@ -47,6 +48,8 @@ def read_questions(source: str, data: LabelledDataConfig) -> list[Question]:
     (CMRC2018 and DRCD have it too) or of .jsonl or .parquet files with the fields of `data`, or
     `tfds:NAME[:VERSION][:SPLIT]`. In rows the answers are a list of {text, answer_start}, or
     both as lists. Where `is_impossible` is true there are none, whatever stands there.
+    The first answer stands at its answer_start, for training learns it; of the others that do
+    not the text is right all the same.
     Raises InputError where something cannot be read, or if there is no question.
     """
     kind = files.scheme(source)
@@ -174,13 +177,15 @@ def _once(questions: Iterable[_Raw]) -> Iterator[_Raw]:
 
 def _checked(raw: _Raw, shift: int) -> Question:
     context = _text(raw.context, "context", raw.where)
-    return Question(
-        raw.id,
-        context,
-        _text(raw.question, "question", raw.where),
-        tuple(_answer(text, start, context, shift, raw.where) for text, start in raw.answers),
-        raw.where,
-    )
+    question = _text(raw.question, "question", raw.where)
+    answers = []
+    for text, start in raw.answers:
+        text = _text(text, "answer", raw.where)
+        place = _place(text, start, context, shift, raw.where)
+        if place == NOWHERE and not answers:
+            _refuse(text, start, context, raw.where)
+        answers.append(Answer(text, place))
+    return Question(raw.id, context, question, tuple(answers), raw.where)
 
 
 def _text(value: Any, name: str, where: str) -> str:
@@ -190,9 +195,8 @@ def _text(value: Any, name: str, where: str) -> str:
     return text
 
 
-def _answer(text: Any, start: Any, context: str, shift: int, where: str) -> Answer:
+def _place(text: str, start: Any, context: str, shift: int, where: str) -> int:
     """`shift`: how many characters before `start` it may begin."""
-    text = _text(text, "answer", where)
     try:
         start = operator.index(start)
     except TypeError:
@@ -202,7 +206,12 @@ def _answer(text: Any, start: Any, context: str, shift: int, where: str) -> Answ
         ) from None
     for first in range(start, start - shift - 1, -1):
         if first >= 0 and context.startswith(text, first):
-            return Answer(text, first)
+            return first
+    return NOWHERE
+
+
+def _refuse(text: str, start: int, context: str, where: str) -> None:
+    """Raises InputError."""
     stands = repr(context[max(start, 0) : max(start, 0) + len(text)][:LONGEST_SHOWN]) + " stands"
     if not 0 <= start < len(context):
         stands = f"a context of {len(context)} characters has none"

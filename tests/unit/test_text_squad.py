@@ -94,6 +94,15 @@ def test_an_answer_may_begin_as_much_earlier_as_is_said(shift, tmp_path):
             read(path, answer_shift=shift)
 
 
+def test_answers_after_the_first_need_no_place(tmp_path):
+    path = write(tmp_path / "a.json", squad(ask("a", ("北京", 0), ("北方", 3), ("首都", 0))))
+    (row,) = read(path)
+    assert row.answers == (Answer("北京", 0), Answer("北方", -1), Answer("首都", -1))
+    write(path, squad(ask("a", ("北方", 3), ("北京", 0))))
+    with pytest.raises(InputError, match="'北方' is not at character 3"):
+        read(path)
+
+
 # Each case: a file, and what is said of it; every message begins with the file.
 BAD = {
     "another offset": (
