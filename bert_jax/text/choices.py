@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 from bert_jax.config import LabelledDataConfig
 from bert_jax.errors import InputError
-from bert_jax.text import files
-from bert_jax.text.labelled import once, part_of, records_of, texts_of
+from bert_jax.text import files, suites
+from bert_jax.text.labelled import once, part_of, texts_of
 
 
 class ChoiceText(NamedTuple):
@@ -34,7 +34,8 @@ def read_choices(source: str, data: LabelledDataConfig) -> list[ChoiceText]:
         raise InputError(f"{source} has no choices: name a file or tfds:NAME that has.")
     fields = (data.text_field, data.pair_field, data.label_field, data.id_field)
     rows = []
-    for where, record in once(records_of(source, (*fields, *data.choice_fields), data), data):
+    records = suites.records(source, (*fields, *data.choice_fields), (), data)
+    for where, record in once(records, data):
         text, pair = texts_of(record, data, where, may_be_empty=False)
         choices = choices_of(record, data.choice_fields, where)
         written = _written(record, data.choice_fields, where)

@@ -11,6 +11,7 @@ from bert_jax.text import datasets, files
 from bert_jax.text.labelled import NOT_ALPHANUMERIC, part_of
 
 JSON = ".json"
+IMPOSSIBLE = "is_impossible"
 ROWS = (".jsonl", files.PARQUET)  # a table's cell holds no list of answers
 FORM = "give data[].paragraphs[] with context and qas[], and these with id, question and answers"
 NOWHERE = -1  # of an answer after the first, which is right as a text alone
@@ -79,7 +80,8 @@ def _from_files(source: str, data: LabelledDataConfig) -> Iterator[_Raw]:
         if files.suffix(path) == JSON:
             yield from _from_json(path)
         else:
-            yield from _from_rows(files.records(path, [name for name in fields if name]), data)
+            named = [name for name in fields if name]
+            yield from _from_rows(files.records(path, named, (IMPOSSIBLE,)), data)
 
 
 def _from_json(path: str) -> Iterator[_Raw]:
@@ -89,7 +91,7 @@ def _from_json(path: str) -> Iterator[_Raw]:
             for question, at_question in _items(paragraph, "qas", path, at_paragraph):
                 name = str(_part(question, "id", path, at_question))
                 where = f"{path}, question {name}"
-                is_impossible = question.get("is_impossible", False)
+                is_impossible = question.get(IMPOSSIBLE, False)
                 answers = [] if is_impossible else _part(question, "answers", path, at_question)
                 asked = _part(question, "question", path, at_question)
                 found = _pairs(answers, "answers", where)
@@ -135,7 +137,7 @@ def _from_rows(records: Iterable[files.Record], data: LabelledDataConfig) -> Ite
             name,
             files.field(record, data.text_field, where),
             files.field(record, data.pair_field, where),
-            [] if record.get("is_impossible") else _pairs(answers, data.label_field, where),
+            [] if record.get(IMPOSSIBLE) else _pairs(answers, data.label_field, where),
             where,
             place,
         )
@@ -210,7 +212,7 @@ def _place(text: str, start: Any, context: str, shift: int, where: str) -> int:
     return NOWHERE
 
 
-def _refuse(text: str, start: int, context: str, where: str) -> None:
+def _refuse(text: str, start: Any, context: str, where: str) -> None:
     """Raises InputError."""
     stands = repr(context[max(start, 0) : max(start, 0) + len(text)][:LONGEST_SHOWN]) + " stands"
     if not 0 <= start < len(context):

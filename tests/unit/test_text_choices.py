@@ -2,7 +2,9 @@
 
 import json
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from bert_jax.config import LabelledDataConfig
 from bert_jax.errors import InputError
@@ -133,6 +135,9 @@ def test_every_question_of_an_article_is_a_row(tmp_path):
         ChoiceText("a", "q", ("b", "c"), 1, f"{path}:1 question 1"),
         ChoiceText("a", "r", ("d", "e", "f"), 0, f"{path}:1 question 2"),
     ]
+    parquet.write_table(pa.Table.from_pylist([record]), tmp_path / "race.parquet")
+    found = read(tmp_path / "race.parquet", **RACE)
+    assert [row[:4] for row in found] == [row[:4] for row in read(path, **RACE)]
     for answers in (["B"], "BA", 2):
         write(path, record | {"answers": answers})
         with pytest.raises(InputError, match=r"race\.jsonl:1: questions, options and ans"):

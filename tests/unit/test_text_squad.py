@@ -73,6 +73,12 @@ def test_rows_have_answers_in_either_form(answers, tmp_path):
     assert row.id == f"{path}:1"
 
 
+def test_rows_of_parquet_may_be_impossible(tmp_path):
+    rows = [ROW | {"answers": LIST, "is_impossible": flag, "id": str(flag)} for flag in (0, 1)]
+    parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    assert [len(row.answers) for row in read(tmp_path / "a.parquet")] == [2, 0]
+
+
 def test_rows_of_tfds_are_bytes(monkeypatch):
     row = {name: value.encode() for name, value in ROW.items()}
     answers = {"text": [b"Steve", b"Smith"], "answer_start": [0, 6]}
