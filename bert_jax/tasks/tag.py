@@ -19,7 +19,7 @@ from bert_jax.tasks.task import Encoded, Task, Text
 from bert_jax.text import tags as schemes
 from bert_jax.text.conll import TaggedText, place_of, read_tagged
 from bert_jax.text.tags import OUTSIDE, PLAIN, Entity
-from bert_jax.text.words import basic_words
+from bert_jax.text.words import written_words
 from bert_jax.training.losses import accuracy, cross_entropy
 from bert_jax.training.metrics import Mean
 
@@ -209,18 +209,18 @@ class TagWords(Task):
         return lines
 
     def row_of(self, text: Text) -> TaggedText:
-        """Words as BERT cuts them, with a tag that is known."""
+        """Words as corpora have them, with a tag that is known."""
         if text.pair:
             raise InputError(
                 f"{text.where} has a second text and the model takes single ones: leave it away."
             )
-        words = tuple(text.text[start:end] for start, end in basic_words(text.text))
+        words = tuple(text.text[start:end] for start, end in written_words(text.text))
         return TaggedText(text.text, words, (self.labels[0],) * len(words), "first", text.where)
 
     def shown(self, row: TaggedText, answer: Answer) -> dict[str, Any]:
         """Entities by characters [start, end) of the text, each with the mean probability of the
         tags of its words."""
-        spans = basic_words(row.text)
+        spans = written_words(row.text)
         found = []
         for entity in self._entities(answer.tags):
             start, end = spans[entity.start][0], spans[entity.end - 1][1]
