@@ -139,7 +139,7 @@ class SpanTask(Task):
         self, rows: Sequence[Question], answers: Sequence[Candidates], data: LabelledDataConfig
     ) -> dict[str, float]:
         """By the rules that `data` names."""
-        right = [[answer.text for answer in row.answers] for row in rows]
+        right = [tuple(answer.text for answer in row.answers) for row in rows]
         return span_scores.of_answers(right, answers, span_scores.RULES[data.answer_rules])
 
     def blind(self, known: Sequence[Question], rows: Sequence[Question]) -> list[Candidates]:
@@ -155,7 +155,7 @@ class SpanTask(Task):
         how much likelier that is than the answer."""
         may_be_none = not all(row.answers for row in rows)
         found = {
-            row.id: answer.ranked(may_be_none=may_be_none)[0].text
+            row.id: answer.best(may_be_none=may_be_none).text
             for row, answer in zip(rows, answers, strict=True)
         }
         margins = {row.id: answer.margin for row, answer in zip(rows, answers, strict=True)}

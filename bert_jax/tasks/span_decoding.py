@@ -43,9 +43,18 @@ class Candidates(NamedTuple):
 
     def ranked(self, *, may_be_none: bool) -> list[Span]:
         """The best first, with the empty one among them where there may be no answer."""
-        empty = Span("", 0, 0, self.none - NONE_MARGIN)
-        found = [*self.spans, *[empty][: may_be_none or not self.spans]]
+        found = [*self.spans, *[self._empty][: may_be_none or not self.spans]]
         return sorted(found, key=lambda span: -span.score)
+
+    def best(self, *, may_be_none: bool) -> Span:
+        """The first of `ranked`."""
+        if self.spans and not (may_be_none and self.spans[0].score < self._empty.score):
+            return self.spans[0]
+        return self._empty
+
+    @property
+    def _empty(self) -> Span:
+        return Span("", 0, 0, self.none - NONE_MARGIN)
 
 
 def decode(

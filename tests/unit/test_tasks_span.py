@@ -3,6 +3,7 @@
 import json
 import math
 import tracemalloc
+from collections import Counter
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,7 @@ from bert_jax.data.spans import most_context
 from bert_jax.errors import InputError
 from bert_jax.fields import build
 from bert_jax.tasks import span_scores
+from bert_jax.tasks.scores import standard_errors
 from bert_jax.tasks.span import END, NONE, START, SpanTask
 from bert_jax.tasks.span_decoding import Candidates, Span, decode, longest_answer
 from bert_jax.tasks.task import Text
@@ -337,7 +339,7 @@ SCORES = [
 
 @pytest.mark.parametrize(("rules", "text", "right", "exact", "f1"), SCORES)
 def test_exact_match_and_f1_by_hand(rules, text, right, exact, f1):
-    found = span_scores.score(text, right, span_scores.RULES[rules], with_none=False)
+    found = span_scores.score(text, tuple(right), span_scores.RULES[rules], with_none=False)
     assert found == (exact, pytest.approx(f1))
 
 
@@ -354,7 +356,7 @@ def test_exact_match_and_f1_by_hand(rules, text, right, exact, f1):
 )
 def test_no_answer_is_right_where_there_is_none(text, right, wanted):
     rules = span_scores.RULES["squad"]
-    assert span_scores.score(text, right, rules, with_none=True) == (wanted, wanted)
+    assert span_scores.score(text, tuple(right), rules, with_none=True) == (wanted, wanted)
 
 
 def candidates(text, margin):
@@ -362,7 +364,7 @@ def candidates(text, margin):
 
 
 def test_the_metrics_of_squad_2_by_hand():
-    rows = [("x", ["x"], -2.0), ("z", ["y"], -1.0), ("w", [], 1.0), ("v", [], -0.5)]
+    rows = [("x", ("x",), -2.0), ("z", ("y",), -1.0), ("w", (), 1.0), ("v", (), -0.5)]
     answers = [candidates(text, margin) for text, _, margin in rows]
     right = [one for _, one, _ in rows]
     found = span_scores.of_answers(right, answers, span_scores.RULES["squad"])
@@ -377,15 +379,39 @@ def test_the_metrics_of_squad_2_by_hand():
     }
     # To say x, one has to say v before.
     answers = [candidates("v", -2.0), candidates("x", -1.0)]
-    found = span_scores.of_answers([[], ["x"]], answers, span_scores.RULES["squad"])
+    found = span_scores.of_answers([(), ("x",)], answers, span_scores.RULES["squad"])
     assert (found["f1"], found["best_f1"], found["best_f1_threshold"]) == (0.5, 0.5, 0.0)
-    never = span_scores.of_answers([[]], [candidates("w", -1.0)], span_scores.RULES["squad"])
+    never = span_scores.of_answers([()], [candidates("w", -1.0)], span_scores.RULES["squad"])
     assert (never["f1"], never["best_f1"], never["best_f1_threshold"]) == (0.0, 1.0, 0.0)
 
 
 def test_where_all_have_an_answer_one_is_given():
-    found = span_scores.of_answers([["x"]], [candidates("x", 9.0)], span_scores.RULES["squad"])
+    found = span_scores.of_answers([("x",)], [candidates("x", 9.0)], span_scores.RULES["squad"])
     assert found == {"exact_match": 1.0, "f1": 1.0}
+
+
+@given(st.lists(st.integers(0, 3), max_size=3), st.integers(0, 3), st.booleans())
+def test_the_best_is_the_first_of_all(scores, none, may_be_none):
+    spans = tuple(Span("x", 0, 1, float(s)) for s in sorted(scores, reverse=True))
+    found = Candidates(spans, float(none))
+    assert found.best(may_be_none=may_be_none) == found.ranked(may_be_none=may_be_none)[0]
+
+
+def test_the_bootstrap_scores_no_pair_twice():
+    seen = Counter()
+
+    def parts(text):
+        seen[text] += 1
+        return text.split()
+
+    rules = span_scores.Rules(str, parts, span_scores.words_shared)
+    answers, right = [candidates("x", 0.0), candidates("y z", 0.0)], [("w",), ("z",)]
+
+    def score(drawn):
+        return span_scores.of_answers([right[n] for n in drawn], [answers[n] for n in drawn], rules)
+
+    assert set(standard_errors(score, 2)) == {"exact_match", "f1"}
+    assert seen == dict.fromkeys(("x", "y z", "w", "z"), 1)
 
 
 def test_what_the_official_scripts_read():

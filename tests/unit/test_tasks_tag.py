@@ -1,5 +1,7 @@
 """Words to pieces, windows and back to words; what a model says as entities of the text."""
 
+import random
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,8 +13,10 @@ from hypothesis import strategies as st
 from bert_jax.config import LabelledDataConfig
 from bert_jax.errors import InputError
 from bert_jax.fields import build
+from bert_jax.tasks import scores
 from bert_jax.tasks.tag import Answer, Prediction, TagWords
 from bert_jax.tasks.task import Text
+from bert_jax.text import tags
 from bert_jax.text.conll import TaggedText
 from bert_jax.text.words import written_words
 from configs import finetune_ner
@@ -139,6 +143,24 @@ def test_scores_are_of_entities_and_of_words():
         {"precision": 1 / 2, "recall": 1, "f1": 2 / 3, "entities": 1}
     )
     assert [line.split()[0] for line in task().report(details)] == ["type", "X", "Y"]
+
+
+def test_the_bootstrap_reads_no_row_twice(monkeypatch):
+    rng, seen = random.Random(0), []
+    rows = [row("a b c d", rng.choices(LABELS, k=4)) for _ in range(30)]
+    answers = [Answer(tuple(rng.choices(LABELS, k=4)), np.ones(4, np.float32)) for _ in rows]
+    whole = scores.of_entities(
+        [tags.entities(one.tags) for one in rows], [tags.entities(one.tags) for one in answers]
+    )
+    found = task().score(rows, answers, DATA)
+    assert whole.together == (found["precision"], found["recall"], found["f1"])
+    monkeypatch.setattr(tags, "entities", seen.append)
+
+    def score(drawn):
+        return task().score([rows[n] for n in drawn], [answers[n] for n in drawn], DATA)
+
+    assert set(scores.standard_errors(score, 30)) == set(TagWords.METRICS)
+    assert seen == []
 
 
 def test_plain_tags_are_scored_word_by_word():
