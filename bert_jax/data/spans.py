@@ -103,8 +103,13 @@ def most_context(parts: Sequence[Piece]) -> list[Bool[np.ndarray, "N"]]:
     That is the fewer of the pieces to its left and to its right, and of equals the longer
     window's, then the first's (`_check_is_max_context`).
     """
-    starts, ends = np.array(parts).T[:, :, None]
-    pieces = np.arange(ends.max())[None]
-    least = np.minimum(pieces - starts, ends - 1 - pieces)
-    best = np.where(least < 0, -1, least + 0.01 * (ends - starts)).argmax(axis=0)
-    return [best[start:end] == number for number, (start, end) in enumerate(parts)]
+    pieces = max(end for _, end in parts)
+    best, owners = np.full(pieces, -1.0), np.full(pieces, -1)
+    # Each window meets only those that share pieces with it: texts may be long.
+    for number, (start, end) in enumerate(parts):
+        right = np.arange(end - start)[::-1]
+        context = np.minimum(right[::-1], right) + 0.01 * (end - start)
+        is_better = context > best[start:end]
+        best[start:end][is_better] = context[is_better]
+        owners[start:end][is_better] = number
+    return [owners[start:end] == number for number, (start, end) in enumerate(parts)]

@@ -112,6 +112,24 @@ class EntityScores(NamedTuple):
     support: dict[str, int]  # how many there are of each type
 
 
+class Counts(NamedTuple):
+    """Of entities."""
+
+    right: int
+    said: int
+    there: int
+
+    @property
+    def retrieval(self) -> Retrieval:
+        """The rates."""
+        return _retrieval(*self)
+
+
+def count_entities(true: Sequence[Entity], given: Sequence[Entity]) -> Counts:
+    """Of one text, by the rule of `of_entities`."""
+    return Counts(len({*true} & {*given}), len(given), len(true))
+
+
 def of_entities(
     targets: Sequence[Sequence[Entity]], found: Sequence[Sequence[Entity]]
 ) -> EntityScores:

@@ -82,9 +82,10 @@ class SpanTask(Task):
                 overlap=self.overlap,
             )
             encoded.examples.extend(examples)
-            if len(examples[0].offsets) < len(context.ids) and not self.overlap:
-                before = examples[0].first + PAIR_SPECIAL - 2  # with the [SEP] after the context
-                encoded.cut[number] = before + len(context.ids)
+            is_asked_whole = len(question) + PAIR_SPECIAL - 1 == examples[0].first
+            is_read_whole = self.overlap or len(examples[0].offsets) == len(context.ids)
+            if not (is_asked_whole and is_read_whole):
+                encoded.cut[number] = len(question) + len(context.ids) + PAIR_SPECIAL
         return encoded
 
     def batch(self, examples: Sequence[SpanExample], rows: int) -> SpanBatch:
@@ -138,7 +139,7 @@ class SpanTask(Task):
         self, rows: Sequence[Question], answers: Sequence[Candidates], data: LabelledDataConfig
     ) -> dict[str, float]:
         """By the rules that `data` names."""
-        right = [[answer.text for answer in row.answers] for row in rows]
+        right = [tuple(answer.text for answer in row.answers) for row in rows]
         return span_scores.of_answers(right, answers, span_scores.RULES[data.answer_rules])
 
     def blind(self, known: Sequence[Question], rows: Sequence[Question]) -> list[Candidates]:
@@ -154,7 +155,7 @@ class SpanTask(Task):
         how much likelier that is than the answer."""
         may_be_none = not all(row.answers for row in rows)
         found = {
-            row.id: answer.ranked(may_be_none=may_be_none)[0].text
+            row.id: answer.best(may_be_none=may_be_none).text
             for row, answer in zip(rows, answers, strict=True)
         }
         margins = {row.id: answer.margin for row, answer in zip(rows, answers, strict=True)}

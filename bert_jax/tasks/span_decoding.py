@@ -1,5 +1,6 @@
 """Logits of first and last tokens to answers in the words of the text."""
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,11 +9,16 @@ import numpy as np
 from jaxtyping import Float
 
 from bert_jax.data.spans import CLS, SpanExample
+from bert_jax.text.pieces import CHINESE
+from bert_jax.text.words import CHINESE_CHARACTER
 
 # As run_squad.py of google-research/bert has them.
 MAX_ANSWER = 30  # tokens, `max_answer_length`
+# Of a Chinese context, where a token is a character, as the public baselines of CMRC2018 have it.
+MAX_CHINESE_ANSWER = 50
 N_BEST = 20  # `n_best_size`
 NONE_MARGIN = 0.0  # `null_score_diff_threshold`: how much likelier than the best answer
+OTHER_WORD = re.compile(f"[^\\W{CHINESE}]+")
 
 
 class Span(NamedTuple):
@@ -37,9 +43,18 @@ class Candidates(NamedTuple):
 
     def ranked(self, *, may_be_none: bool) -> list[Span]:
         """The best first, with the empty one among them where there may be no answer."""
-        empty = Span("", 0, 0, self.none - NONE_MARGIN)
-        found = [*self.spans, *[empty][: may_be_none or not self.spans]]
+        found = [*self.spans, *[self._empty][: may_be_none or not self.spans]]
         return sorted(found, key=lambda span: -span.score)
+
+    def best(self, *, may_be_none: bool) -> Span:
+        """The first of `ranked`."""
+        if self.spans and not (may_be_none and self.spans[0].score < self._empty.score):
+            return self.spans[0]
+        return self._empty
+
+    @property
+    def _empty(self) -> Span:
+        return Span("", 0, 0, self.none - NONE_MARGIN)
 
 
 def decode(
@@ -48,14 +63,15 @@ def decode(
     """The best spans over all windows of a context.
 
     A span begins at a token that has most context in its window, ends in the same window, and
-    has MAX_ANSWER tokens at most. Every such pair is looked at, where the original combines
+    has `longest_answer` tokens at most. Every such pair is looked at, where the original combines
     the N_BEST first tokens with the N_BEST last. No answer is as likely as the window says
     that says it least, by its [CLS].
     """
+    longest = longest_answer(context)
     found = [
         span
         for example, both in zip(examples, logits, strict=True)
-        for span in _best_of_window(context, example, both)
+        for span in _best_of_window(context, example, both, longest)
     ]
     spans: dict[str, Span] = {}
     for span in sorted(found, key=lambda span: (-span.score, span.start, span.end)):
@@ -66,22 +82,28 @@ def decode(
     )
 
 
+def longest_answer(context: str) -> int:
+    """In tokens. A context is Chinese if it has more Chinese characters than other words."""
+    is_chinese = len(CHINESE_CHARACTER.findall(context)) > len(OTHER_WORD.findall(context))
+    return MAX_CHINESE_ANSWER if is_chinese else MAX_ANSWER
+
+
 def _best_of_window(
-    context: str, example: SpanExample, logits: Float[np.ndarray, "T 2"]
+    context: str, example: SpanExample, logits: Float[np.ndarray, "T 2"], longest: int
 ) -> list[Span]:
     count = len(example.offsets)
     if not count:
         return []
     of_context = logits[example.first : example.first + count].astype(np.float64)
     starts = np.where(example.has_most, of_context[:, 0], -np.inf)
-    ends = np.concatenate([of_context[:, 1], np.full(MAX_ANSWER - 1, -np.inf)])
+    ends = np.concatenate([of_context[:, 1], np.full(longest - 1, -np.inf)])
     # For each first token, the last tokens from itself on.
-    scores = starts[:, None] + np.lib.stride_tricks.sliding_window_view(ends, MAX_ANSWER)
+    scores = starts[:, None] + np.lib.stride_tricks.sliding_window_view(ends, longest)
     flat = scores.ravel()
     best = np.argpartition(-flat, N_BEST)[:N_BEST]
     spans = []
     for place in best[np.isfinite(flat[best])]:
-        first, more = divmod(int(place), MAX_ANSWER)
+        first, more = divmod(int(place), longest)
         start, end = int(example.offsets[first, 0]), int(example.offsets[first + more, 1])
         spans.append(_span(context, start, end, float(flat[place])))
     return spans

@@ -1,5 +1,6 @@
 """Exact match and F1 of answers, as the scripts of SQuAD and of CMRC2018 define them."""
 
+import functools
 import re
 import string
 from collections import Counter
@@ -72,14 +73,18 @@ RULES = {
 }
 
 
-def score(text: str, right: Sequence[str], rules: Rules, *, with_none: bool) -> tuple[float, float]:
+# The bootstrap asks for every pair a hundred times.
+@functools.lru_cache(maxsize=2**18)
+def score(
+    text: str, right: tuple[str, ...], rules: Rules, *, with_none: bool
+) -> tuple[float, float]:
     """Exact match and F1 with the nearest of the right answers.
 
     `with_none`: as in SQuAD 2.0, where "" is right if there is no other, and answers of
     nothing but articles and punctuation do not count.
     """
     if with_none:
-        right = [one for one in right if rules.plain(one)] or [""]
+        right = tuple(one for one in right if rules.plain(one)) or ("",)
     exact = max(float(rules.plain(text) == rules.plain(one)) for one in right)
     return exact, max(_f1(rules, text, one, with_none) for one in right)
 
@@ -93,7 +98,7 @@ def _f1(rules: Rules, text: str, right: str, with_none: bool) -> float:
 
 
 def of_answers(
-    right: Sequence[Sequence[str]], answers: Sequence[Candidates], rules: Rules
+    right: Sequence[tuple[str, ...]], answers: Sequence[Candidates], rules: Rules
 ) -> dict[str, float]:
     """The metrics, from 0 to 1. Where some questions have no right answer, those of SQuAD 2.0."""
     with_none = not all(right)
@@ -119,7 +124,7 @@ def best_threshold(
 
 def _of_none(
     scores: Float[np.ndarray, "N 2"],
-    right: Sequence[Sequence[str]],
+    right: Sequence[tuple[str, ...]],
     answers: Sequence[Candidates],
     rules: Rules,
 ) -> dict[str, float]:
@@ -141,12 +146,12 @@ def _of_none(
 
 def _scores(
     answers: Sequence[Candidates],
-    right: Sequence[Sequence[str]],
+    right: Sequence[tuple[str, ...]],
     rules: Rules,
     *,
     may_be_none: bool,
     with_none: bool,
 ) -> Float[np.ndarray, "N 2"]:
-    texts = [answer.ranked(may_be_none=may_be_none)[0].text for answer in answers]
+    texts = [answer.best(may_be_none=may_be_none).text for answer in answers]
     pairs = zip(texts, right, strict=True)
     return np.array([score(text, one, rules, with_none=with_none) for text, one in pairs])

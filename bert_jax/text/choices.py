@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 from bert_jax.config import LabelledDataConfig
 from bert_jax.errors import InputError
-from bert_jax.text import files
-from bert_jax.text.labelled import once, part_of, records_of, texts_of
+from bert_jax.text import files, suites
+from bert_jax.text.labelled import once, part_of, texts_of
 
 
 class ChoiceText(NamedTuple):
@@ -21,8 +21,8 @@ def read_choices(source: str, data: LabelledDataConfig) -> list[ChoiceText]:
     """All rows of a source of `read_labelled` but packages, in its own order.
 
     `data.choice_fields` is a field with a list, or a field for each choice, of which empty ones
-    are choices that a row has not. A label is the number of the right choice from 0, its letter
-    from A, or its text, which goes first.
+    are choices that a row has not, but are counted by its label. A label is the number of the
+    right choice from 0, its letter from A, or its text, which goes first.
     Raises InputError where something cannot be read, or if there is no row.
     """
     if not data.choice_fields:
@@ -34,11 +34,14 @@ def read_choices(source: str, data: LabelledDataConfig) -> list[ChoiceText]:
         raise InputError(f"{source} has no choices: name a file or tfds:NAME that has.")
     fields = (data.text_field, data.pair_field, data.label_field, data.id_field)
     rows = []
-    for where, record in once(records_of(source, (*fields, *data.choice_fields), data), data):
+    records = suites.records(source, (*fields, *data.choice_fields), (), data)
+    for where, record in once(records, data):
         text, pair = texts_of(record, data, where, may_be_empty=False)
         choices = choices_of(record, data.choice_fields, where)
+        written = _written(record, data.choice_fields, where)
         value = files.field(record, data.label_field, where)
-        label = _label(value, choices, data.label_field, where)
+        place = _label(value, written, data.label_field, where)
+        label = sum(map(_is_there, written[:place]))
         rows.append(ChoiceText(text, pair, choices, label, where))
     if not rows:
         raise InputError(f"{source} holds no row; give a source with rows in it.")
@@ -47,6 +50,15 @@ def read_choices(source: str, data: LabelledDataConfig) -> list[ChoiceText]:
 
 def choices_of(record: dict[str, Any], names: Sequence[str], where: str) -> tuple[str, ...]:
     """From one field with a list, or from several. Raises InputError for fewer than two."""
+    choices = _written(record, names, where)
+    if len(names) > 1:
+        choices = tuple(filter(_is_there, choices))
+    check_choices(choices, where)
+    return choices
+
+
+def _written(record: dict[str, Any], names: Sequence[str], where: str) -> tuple[str, ...]:
+    """With those that are empty."""
     if len(names) == 1:
         (name,) = names
         found = files.field(record, name, where)
@@ -55,13 +67,13 @@ def choices_of(record: dict[str, Any], names: Sequence[str], where: str) -> tupl
                 f"{where}: field {name!r} is {type(found).__name__}, not a list of choices; write"
                 " one, or name a field for each in config.data.choice_fields."
             )
-        choices = tuple(files.as_text(choice, name, where) for choice in found)
-    else:
-        values = [(name, files.field(record, name, where)) for name in names]
-        texts = [files.as_text(v, name, where) for name, v in values if v is not None]
-        choices = tuple(text for text in texts if text.strip())
-    check_choices(choices, where)
-    return choices
+        return tuple(files.as_text(choice, name, where) for choice in found)
+    values = [(name, files.field(record, name, where)) for name in names]
+    return tuple("" if v is None else files.as_text(v, name, where) for name, v in values)
+
+
+def _is_there(choice: str) -> bool:
+    return bool(choice.strip())
 
 
 def check_choices(choices: Sequence[str], where: str) -> None:
@@ -69,7 +81,7 @@ def check_choices(choices: Sequence[str], where: str) -> None:
     if len(choices) < 2:
         raise InputError(f"{where} has {len(choices)} choices: give two or more.")
     for number, choice in enumerate(choices):
-        if not choice.strip():
+        if not _is_there(choice):
             raise InputError(f"{where}: choice {number}, counted from 0, is empty: fill it in.")
 
 
@@ -92,7 +104,7 @@ def _label(value: Any, choices: tuple[str, ...], name: str, where: str) -> int:
     label = -1
     if isinstance(value, int) and not isinstance(value, bool):
         label = value
-    elif isinstance(value, str) and choices.count(value) > 1:
+    elif isinstance(value, str) and _is_there(value) and choices.count(value) > 1:
         raise InputError(
             f"{where}: the label {value!r} in field {name!r} is the text of two choices: write"
             " its number, from 0."
@@ -103,6 +115,11 @@ def _label(value: Any, choices: tuple[str, ...], name: str, where: str) -> int:
         raise InputError(
             f"{where}: the label {value!r} in field {name!r} is none of the {len(choices)}"
             " choices: write its number from 0, its letter from A, or its text."
+        )
+    if not _is_there(choices[label]):
+        raise InputError(
+            f"{where}: the label {value!r} in field {name!r} names choice {label}, counted from"
+            " 0, which is empty: correct the label, or fill the choice in."
         )
     return label
 

@@ -53,7 +53,7 @@ def read_tagged(source: str, data: LabelledDataConfig) -> list[TaggedText]:
 def place_of(row: TaggedText, word: int) -> str:
     """Where a word stands, for messages: its own line where every word has one."""
     file, _, line = row.where.rpartition(":")
-    if line.isdigit() and files.suffix(file) not in files.RECORDS:
+    if line.isdigit() and files.suffix(file) not in LISTS:
         return f"{file}:{int(line) + word}"
     return row.where
 

@@ -157,18 +157,22 @@ def _decoded(raw: bytes, path: FilePath, number: int, offset: int) -> str:
         ) from error
 
 
-def records(path: FilePath, fields: Sequence[str]) -> Iterator[Record]:
+def records(
+    path: FilePath, fields: Sequence[str], optional: Sequence[str] = ()
+) -> Iterator[Record]:
     """The records of a file whose suffix is in `RECORDS`, one at a time.
 
-    Parquet has only `fields` read, other formats every field. Raises InputError where
-    something cannot be read.
+    Parquet has only `fields` read, and of `optional` those that are there; other formats every
+    field. Raises InputError where something cannot be read.
     """
     check_suffix(path, RECORDS)
-    return RECORDS[suffix(path)](path, fields)
+    return RECORDS[suffix(path)](path, fields, optional)
 
 
-def _json_lines(path: FilePath, fields: Sequence[str]) -> Iterator[Record]:
-    del fields
+def _json_lines(
+    path: FilePath, fields: Sequence[str], optional: Sequence[str]
+) -> Iterator[Record]:
+    del fields, optional
     for line in lines(path):
         if not line.text.strip():
             continue
@@ -189,8 +193,10 @@ def _json_lines(path: FilePath, fields: Sequence[str]) -> Iterator[Record]:
         yield where, found
 
 
-def _table(path: FilePath, fields: Sequence[str], **dialect: Any) -> Iterator[Record]:
-    del fields
+def _table(
+    path: FilePath, fields: Sequence[str], optional: Sequence[str], **dialect: Any
+) -> Iterator[Record]:
+    del fields, optional
     csv.field_size_limit(FIELD_CHARACTERS)
     reader = csv.reader((f"{line.text}\n" for line in lines(path)), strict=True, **dialect)
     header: list[str] = []
@@ -214,16 +220,18 @@ def _table(path: FilePath, fields: Sequence[str], **dialect: Any) -> Iterator[Re
         ) from error
 
 
-def _parquet(path: FilePath, fields: Sequence[str]) -> Iterator[Record]:
+def _parquet(path: FilePath, fields: Sequence[str], optional: Sequence[str]) -> Iterator[Record]:
     from pyarrow import ArrowException, parquet
 
     with _reading(path, ArrowException), _open(path) as file:
         # Without both it reads a row group's column whole, which may be gigabytes.
         table = parquet.ParquetFile(file, buffer_size=BUFFER_BYTES, pre_buffer=False)
+        there = dict.fromkeys(table.schema_arrow.names)
         for name in fields:
-            field(dict.fromkeys(table.schema_arrow.names), name, str(path))
+            field(there, name, str(path))
+        wanted = [name for name in there if name in (*fields, *optional)]
         start = 0
-        for batch in table.iter_batches(PARQUET_ROWS, columns=list(fields)):
+        for batch in table.iter_batches(PARQUET_ROWS, columns=wanted):
             try:
                 rows = batch.to_pylist()
             except UnicodeDecodeError as error:
@@ -284,7 +292,7 @@ def checksum(path: FilePath) -> dict[str, str | int]:
 
 
 PARQUET = ".parquet"
-RECORDS: dict[str, Callable[[FilePath, Sequence[str]], Iterator[Record]]] = {
+RECORDS: dict[str, Callable[[FilePath, Sequence[str], Sequence[str]], Iterator[Record]]] = {
     ".csv": functools.partial(_table, delimiter=",", quoting=csv.QUOTE_MINIMAL),
     ".tsv": functools.partial(_table, delimiter="\t", quoting=csv.QUOTE_NONE),  # as in GLUE
     ".jsonl": _json_lines,

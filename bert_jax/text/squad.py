@@ -11,14 +11,16 @@ from bert_jax.text import datasets, files
 from bert_jax.text.labelled import NOT_ALPHANUMERIC, part_of
 
 JSON = ".json"
+IMPOSSIBLE = "is_impossible"
 ROWS = (".jsonl", files.PARQUET)  # a table's cell holds no list of answers
 FORM = "give data[].paragraphs[] with context and qas[], and these with id, question and answers"
+NOWHERE = -1  # of an answer after the first, which is right as a text alone
 LONGEST_SHOWN = 60  # characters of an answer in a message
 
 
 class Answer(NamedTuple):
     text: str
-    start: int  # characters of the context before it
+    start: int  # characters of the context before it, or NOWHERE
 
 
 class Question(NamedTuple):
@@ -47,6 +49,8 @@ def read_questions(source: str, data: LabelledDataConfig) -> list[Question]:
     (CMRC2018 and DRCD have it too) or of .jsonl or .parquet files with the fields of `data`, or
     `tfds:NAME[:VERSION][:SPLIT]`. In rows the answers are a list of {text, answer_start}, or
     both as lists. Where `is_impossible` is true there are none, whatever stands there.
+    The first answer stands at its answer_start, for training learns it; of the others that do
+    not the text is right all the same.
     Raises InputError where something cannot be read, or if there is no question.
     """
     kind = files.scheme(source)
@@ -76,7 +80,8 @@ def _from_files(source: str, data: LabelledDataConfig) -> Iterator[_Raw]:
         if files.suffix(path) == JSON:
             yield from _from_json(path)
         else:
-            yield from _from_rows(files.records(path, [name for name in fields if name]), data)
+            named = [name for name in fields if name]
+            yield from _from_rows(files.records(path, named, (IMPOSSIBLE,)), data)
 
 
 def _from_json(path: str) -> Iterator[_Raw]:
@@ -86,7 +91,7 @@ def _from_json(path: str) -> Iterator[_Raw]:
             for question, at_question in _items(paragraph, "qas", path, at_paragraph):
                 name = str(_part(question, "id", path, at_question))
                 where = f"{path}, question {name}"
-                is_impossible = question.get("is_impossible", False)
+                is_impossible = question.get(IMPOSSIBLE, False)
                 answers = [] if is_impossible else _part(question, "answers", path, at_question)
                 asked = _part(question, "question", path, at_question)
                 found = _pairs(answers, "answers", where)
@@ -132,7 +137,7 @@ def _from_rows(records: Iterable[files.Record], data: LabelledDataConfig) -> Ite
             name,
             files.field(record, data.text_field, where),
             files.field(record, data.pair_field, where),
-            [] if record.get("is_impossible") else _pairs(answers, data.label_field, where),
+            [] if record.get(IMPOSSIBLE) else _pairs(answers, data.label_field, where),
             where,
             place,
         )
@@ -174,13 +179,15 @@ def _once(questions: Iterable[_Raw]) -> Iterator[_Raw]:
 
 def _checked(raw: _Raw, shift: int) -> Question:
     context = _text(raw.context, "context", raw.where)
-    return Question(
-        raw.id,
-        context,
-        _text(raw.question, "question", raw.where),
-        tuple(_answer(text, start, context, shift, raw.where) for text, start in raw.answers),
-        raw.where,
-    )
+    question = _text(raw.question, "question", raw.where)
+    answers = []
+    for text, start in raw.answers:
+        text = _text(text, "answer", raw.where)
+        place = _place(text, start, context, shift, raw.where)
+        if place == NOWHERE and not answers:
+            _refuse(text, start, context, raw.where)
+        answers.append(Answer(text, place))
+    return Question(raw.id, context, question, tuple(answers), raw.where)
 
 
 def _text(value: Any, name: str, where: str) -> str:
@@ -190,9 +197,8 @@ def _text(value: Any, name: str, where: str) -> str:
     return text
 
 
-def _answer(text: Any, start: Any, context: str, shift: int, where: str) -> Answer:
+def _place(text: str, start: Any, context: str, shift: int, where: str) -> int:
     """`shift`: how many characters before `start` it may begin."""
-    text = _text(text, "answer", where)
     try:
         start = operator.index(start)
     except TypeError:
@@ -202,7 +208,12 @@ def _answer(text: Any, start: Any, context: str, shift: int, where: str) -> Answ
         ) from None
     for first in range(start, start - shift - 1, -1):
         if first >= 0 and context.startswith(text, first):
-            return Answer(text, first)
+            return first
+    return NOWHERE
+
+
+def _refuse(text: str, start: Any, context: str, where: str) -> None:
+    """Raises InputError."""
     stands = repr(context[max(start, 0) : max(start, 0) + len(text)][:LONGEST_SHOWN]) + " stands"
     if not 0 <= start < len(context):
         stands = f"a context of {len(context)} characters has none"

@@ -1,13 +1,51 @@
 """What the records of public suites need before they have a text, a second text and a label."""
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from bert_jax.config import LabelledDataConfig
 from bert_jax.errors import InputError
-from bert_jax.text import files
+from bert_jax.text import datasets, files
 
-Form = Callable[[Iterator[files.Record], LabelledDataConfig], Iterator[files.Record]]
+XNLI = ("sentence1", "sentence2", "gold_label")
+RACE = ("questions", "options", "answers")
+
+Change = Callable[[Iterator[files.Record], LabelledDataConfig], Iterator[files.Record]]
+
+
+class Form(NamedTuple):
+    change: Change
+    fields: tuple[str, ...]  # what it looks for beside the fields of the config
+    makes_fields: bool  # those of the config need not be there before it
+
+    def __call__(
+        self, records: Iterator[files.Record], data: LabelledDataConfig
+    ) -> Iterator[files.Record]:
+        """The records as they are wanted."""
+        return self.change(records, data)
+
+
+def records(
+    source: str, fields: Sequence[str], optional: Sequence[str], data: LabelledDataConfig
+) -> Iterator[files.Record]:
+    """The records of files or TFDS, as `data.form` has them; those of `fields` that are "" are
+    none. Of `optional` a record has what is there. Raises InputError where something cannot be
+    read."""
+    form = FORMS[data.form]
+    named = [name for name in fields if name]
+    asked = ([], [*named, *form.fields]) if form.makes_fields else (named, form.fields)
+    if files.scheme(source) == "tfds":
+        found = datasets.rows(source)
+    else:
+        found = _from_files(source, asked[0], [*asked[1], *optional])
+    return form(found, data)
+
+
+def _from_files(
+    source: str, fields: Sequence[str], optional: Sequence[str]
+) -> Iterator[files.Record]:
+    for path in files.matching(source):
+        yield from files.records(path, fields, optional)
 
 
 def _plain(records: Iterator[files.Record], data: LabelledDataConfig) -> Iterator[files.Record]:
@@ -92,8 +130,7 @@ def _xnli_zh(records: Iterator[files.Record], data: LabelledDataConfig) -> Itera
             known = "contradiction" if label == "contradictory" else label
             yield where, record | {data.label_field: known}
         elif record["language"] == "zh":
-            theirs = ("sentence1", "sentence2", "gold_label")
-            values = [files.field(record, name, where) for name in theirs]
+            values = [files.field(record, name, where) for name in XNLI]
             yield where, dict(zip(names, values, strict=True))
 
 
@@ -107,7 +144,7 @@ def _race(records: Iterator[files.Record], data: LabelledDataConfig) -> Iterator
             " config.data.choice_fields: give any two that the rows have not."
         )
     for where, record in records:
-        lists = [files.field(record, name, where) for name in ("questions", "options", "answers")]
+        lists = [files.field(record, name, where) for name in RACE]
         are_lists = all(hasattr(found, "__len__") and not isinstance(found, str) for found in lists)
         if not are_lists or len({len(found) for found in lists}) > 1:
             raise InputError(
@@ -119,11 +156,11 @@ def _race(records: Iterator[files.Record], data: LabelledDataConfig) -> Iterator
 
 
 FORMS: dict[str, Form] = {
-    "plain": _plain,
-    "whole": _whole,
-    "agreed": _agreed,
-    "csl": _csl,
-    "cluewsc": _cluewsc,
-    "xnli_zh": _xnli_zh,
-    "race": _race,
+    "plain": Form(_plain, (), makes_fields=False),
+    "whole": Form(_whole, (), makes_fields=False),
+    "agreed": Form(_agreed, (), makes_fields=False),
+    "csl": Form(_csl, (), makes_fields=False),
+    "cluewsc": Form(_cluewsc, ("target",), makes_fields=False),
+    "xnli_zh": Form(_xnli_zh, ("language", *XNLI), makes_fields=True),
+    "race": Form(_race, RACE, makes_fields=True),
 }

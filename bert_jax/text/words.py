@@ -16,6 +16,10 @@ from jaxtyping import Bool, Int
 from bert_jax.text.pieces import CHINESE, Tokenizer, without_surrogates
 
 CHINESE_CHARACTER = re.compile(f"[{CHINESE}]")
+CHINESE_MARKS = "\u3001-\u3003\u3008-\u301f\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65"
+UNCUT = re.compile(f"[{CHINESE}{CHINESE_MARKS}]|[^\\s{CHINESE}{CHINESE_MARKS}]+")
+ABBREVIATION = re.compile(r"[A-Z]\.|(?:[^\W\d_]{1,2}\.){2,}")
+CLITIC = re.compile("['\u2019](?:s|d|m|ll|re|ve)$", re.IGNORECASE)
 
 
 class WordMarker:
@@ -65,20 +69,28 @@ def word_starts(sentence: str) -> list[int]:
     return [0, *itertools.accumulate(map(len, words))][:-1]
 
 
-def basic_words(text: str) -> list[tuple[int, int]]:
-    """Start and end of each word, cut as BERT does before it looks for pieces: at white space,
-    and every Chinese character and every punctuation mark for itself."""
+def written_words(text: str) -> list[tuple[int, int]]:
+    """Start and end of each word of a plain text, as corpora of tagged words have them.
+
+    They are cut at white space; every Chinese character and mark is one, and so is every
+    punctuation mark before or after a word. Marks within it stay ("New-York"), the last period
+    of an abbreviation too ("U.N."); "'s" and the like are words of their own.
+    """
     found: list[tuple[int, int]] = []
-    is_open = False
-    for place, character in enumerate(text):
-        is_alone = CHINESE_CHARACTER.match(character) or _is_punctuation(character)
-        if character.isspace():
-            is_open = False
-        elif is_open and not is_alone:
-            found[-1] = (found[-1][0], place + 1)
-        else:
-            found.append((place, place + 1))
-            is_open = not is_alone
+    for part in UNCUT.finditer(text):
+        (start, end), after = part.span(), []
+        while start < end and _is_punctuation(text[start]):
+            found.append((start, start + 1))
+            start += 1
+        while start < end and _is_punctuation(text[end - 1]):
+            if ABBREVIATION.fullmatch(text, start, end):
+                break
+            end -= 1
+            after.append((end, end + 1))
+        clitic = CLITIC.search(text, start, end)
+        cut = clitic.start() if clitic else end
+        words = [(start, cut), (cut, end)]
+        found += [*(word for word in words if word[0] < word[1]), *reversed(after)]
     return found
 
 

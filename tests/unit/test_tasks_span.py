@@ -2,12 +2,16 @@
 
 import json
 import math
+import tracemalloc
+from collections import Counter
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import small
+from hypothesis import given
+from hypothesis import strategies as st
 from unit.test_config import FINETUNE
 
 from bert_jax.arrays import SpanBatch, Tokens
@@ -16,8 +20,9 @@ from bert_jax.data.spans import most_context
 from bert_jax.errors import InputError
 from bert_jax.fields import build
 from bert_jax.tasks import span_scores
+from bert_jax.tasks.scores import standard_errors
 from bert_jax.tasks.span import END, NONE, START, SpanTask
-from bert_jax.tasks.span_decoding import Candidates, Span, decode
+from bert_jax.tasks.span_decoding import Candidates, Span, decode, longest_answer
 from bert_jax.tasks.task import Text
 from bert_jax.text import wordpiece
 from bert_jax.text.squad import Answer, Question
@@ -81,9 +86,16 @@ def test_without_overlap_the_context_is_cut_and_it_is_told():
 
 @pytest.mark.parametrize(("max_length", "kept"), [(384, 64), (16, 6)])
 def test_a_long_question_leaves_room(max_length, kept):
-    (example,) = make(max_length).encode([ask("a b", "b", "a " * 100)]).examples
+    (example,), cut = make(max_length).encode([ask("a b", "b", "a " * 100)])
     assert example.first == kept + 2
+    assert cut == {0: 105}
     assert pieces(example)[-3:] == ["a", "b", "[SEP]"]
+
+
+@pytest.mark.parametrize(("pieces", "cut"), [(64, {}), (65, {0: 70})])
+@pytest.mark.parametrize("overlap", [0, 16])
+def test_a_question_that_is_cut_is_told(overlap, pieces, cut):
+    assert make(384, overlap).encode([ask("a b", "b", "a " * pieces)]).cut == cut
 
 
 def test_a_batch_is_filled_up():
@@ -113,6 +125,30 @@ def test_of_equal_context_the_longer_window_and_then_the_first():
     )
     first, second = most_context([(0, 3), (2, 5)])
     assert (first[2], second[0]) == (True, False)
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 12)), min_size=1, max_size=12))
+def test_of_any_windows_each_piece_is_compared_with_all(parts):
+    parts = [(start, start + size) for start, size in parts]
+    for number, found in enumerate(most_context(parts)):
+        for piece, has_most in enumerate(found, parts[number][0]):
+            context = [
+                min(piece - start, end - 1 - piece) + 0.01 * (end - start)
+                if start <= piece < end
+                else -1
+                for start, end in parts
+            ]
+            assert has_most == (context.index(max(context)) == number)
+
+
+def test_a_very_long_context_takes_little_memory():
+    parts = [(start, start + 381) for start in range(0, 200_000, 128)]
+    tracemalloc.start()
+    found = most_context(parts)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert sum(map(len, found)) == 381 * len(parts)
+    assert peak < 32 * 200_000  # windows times pieces are 312 million
 
 
 def logits_of(example, **scores):
@@ -166,6 +202,26 @@ def test_an_answer_has_thirty_tokens_at_most_and_ends_after_it_begins(last, scor
     begin = 0 if last else 1
     logits[example.first + begin, 0] = logits[example.first + last, 1] = 5
     assert decode(row.context, [example], [logits]).spans[0].score == score
+
+
+@pytest.mark.parametrize(("last", "score"), [(39, 10.0), (49, 10.0), (50, 5.0)])
+def test_an_answer_in_chinese_has_fifty_characters_at_most(last, score):
+    # Words of other languages do not make the text less Chinese.
+    context = "Steve Smith 2008 " + "北" * 60
+    task, row = make(96), ask(context)
+    (example,) = task.encode([row]).examples
+    logits = np.zeros((example.length, 2), np.float32)
+    first = example.first + pieces(example)[example.first :].index("北")
+    logits[first, 0] = logits[first + last, 1] = 5
+    best = decode(context, [example], [logits]).spans[0]
+    assert best.score == score
+    assert score == 5 or best.text == "北" * (last + 1)
+
+
+def test_a_chinese_name_makes_no_chinese_context():
+    assert longest_answer("Beijing (北京) is a city.") == 30
+    assert longest_answer("Windows 10是一个系统") == 50
+    assert longest_answer("") == 30
 
 
 def test_no_answer_is_what_the_least_certain_window_says():
@@ -283,7 +339,7 @@ SCORES = [
 
 @pytest.mark.parametrize(("rules", "text", "right", "exact", "f1"), SCORES)
 def test_exact_match_and_f1_by_hand(rules, text, right, exact, f1):
-    found = span_scores.score(text, right, span_scores.RULES[rules], with_none=False)
+    found = span_scores.score(text, tuple(right), span_scores.RULES[rules], with_none=False)
     assert found == (exact, pytest.approx(f1))
 
 
@@ -300,7 +356,7 @@ def test_exact_match_and_f1_by_hand(rules, text, right, exact, f1):
 )
 def test_no_answer_is_right_where_there_is_none(text, right, wanted):
     rules = span_scores.RULES["squad"]
-    assert span_scores.score(text, right, rules, with_none=True) == (wanted, wanted)
+    assert span_scores.score(text, tuple(right), rules, with_none=True) == (wanted, wanted)
 
 
 def candidates(text, margin):
@@ -308,7 +364,7 @@ def candidates(text, margin):
 
 
 def test_the_metrics_of_squad_2_by_hand():
-    rows = [("x", ["x"], -2.0), ("z", ["y"], -1.0), ("w", [], 1.0), ("v", [], -0.5)]
+    rows = [("x", ("x",), -2.0), ("z", ("y",), -1.0), ("w", (), 1.0), ("v", (), -0.5)]
     answers = [candidates(text, margin) for text, _, margin in rows]
     right = [one for _, one, _ in rows]
     found = span_scores.of_answers(right, answers, span_scores.RULES["squad"])
@@ -323,15 +379,39 @@ def test_the_metrics_of_squad_2_by_hand():
     }
     # To say x, one has to say v before.
     answers = [candidates("v", -2.0), candidates("x", -1.0)]
-    found = span_scores.of_answers([[], ["x"]], answers, span_scores.RULES["squad"])
+    found = span_scores.of_answers([(), ("x",)], answers, span_scores.RULES["squad"])
     assert (found["f1"], found["best_f1"], found["best_f1_threshold"]) == (0.5, 0.5, 0.0)
-    never = span_scores.of_answers([[]], [candidates("w", -1.0)], span_scores.RULES["squad"])
+    never = span_scores.of_answers([()], [candidates("w", -1.0)], span_scores.RULES["squad"])
     assert (never["f1"], never["best_f1"], never["best_f1_threshold"]) == (0.0, 1.0, 0.0)
 
 
 def test_where_all_have_an_answer_one_is_given():
-    found = span_scores.of_answers([["x"]], [candidates("x", 9.0)], span_scores.RULES["squad"])
+    found = span_scores.of_answers([("x",)], [candidates("x", 9.0)], span_scores.RULES["squad"])
     assert found == {"exact_match": 1.0, "f1": 1.0}
+
+
+@given(st.lists(st.integers(0, 3), max_size=3), st.integers(0, 3), st.booleans())
+def test_the_best_is_the_first_of_all(scores, none, may_be_none):
+    spans = tuple(Span("x", 0, 1, float(s)) for s in sorted(scores, reverse=True))
+    found = Candidates(spans, float(none))
+    assert found.best(may_be_none=may_be_none) == found.ranked(may_be_none=may_be_none)[0]
+
+
+def test_the_bootstrap_scores_no_pair_twice():
+    seen = Counter()
+
+    def parts(text):
+        seen[text] += 1
+        return text.split()
+
+    rules = span_scores.Rules(str, parts, span_scores.words_shared)
+    answers, right = [candidates("x", 0.0), candidates("y z", 0.0)], [("w",), ("z",)]
+
+    def score(drawn):
+        return span_scores.of_answers([right[n] for n in drawn], [answers[n] for n in drawn], rules)
+
+    assert set(standard_errors(score, 2)) == {"exact_match", "f1"}
+    assert seen == dict.fromkeys(("x", "y z", "w", "z"), 1)
 
 
 def test_what_the_official_scripts_read():

@@ -1,5 +1,7 @@
 """Words to pieces, windows and back to words; what a model says as entities of the text."""
 
+import random
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,10 +13,12 @@ from hypothesis import strategies as st
 from bert_jax.config import LabelledDataConfig
 from bert_jax.errors import InputError
 from bert_jax.fields import build
+from bert_jax.tasks import scores
 from bert_jax.tasks.tag import Answer, Prediction, TagWords
 from bert_jax.tasks.task import Text
+from bert_jax.text import tags
 from bert_jax.text.conll import TaggedText
-from bert_jax.text.words import basic_words
+from bert_jax.text.words import written_words
 from configs import finetune_ner
 
 LABELS = ("O", "B-X", "I-X", "B-Y", "I-Y")
@@ -141,6 +145,24 @@ def test_scores_are_of_entities_and_of_words():
     assert [line.split()[0] for line in task().report(details)] == ["type", "X", "Y"]
 
 
+def test_the_bootstrap_reads_no_row_twice(monkeypatch):
+    rng, seen = random.Random(0), []
+    rows = [row("a b c d", rng.choices(LABELS, k=4)) for _ in range(30)]
+    answers = [Answer(tuple(rng.choices(LABELS, k=4)), np.ones(4, np.float32)) for _ in rows]
+    whole = scores.of_entities(
+        [tags.entities(one.tags) for one in rows], [tags.entities(one.tags) for one in answers]
+    )
+    found = task().score(rows, answers, DATA)
+    assert whole.together == (found["precision"], found["recall"], found["f1"])
+    monkeypatch.setattr(tags, "entities", seen.append)
+
+    def score(drawn):
+        return task().score([rows[n] for n in drawn], [answers[n] for n in drawn], DATA)
+
+    assert set(scores.standard_errors(score, 30)) == set(TagWords.METRICS)
+    assert seen == []
+
+
 def test_plain_tags_are_scored_word_by_word():
     plain = task(labels=("DT", "NN", "VB"))
     rows = [row("a b c", ["DT", "NN", "NN"])]
@@ -157,18 +179,38 @@ def test_who_reads_nothing_says_the_most_frequent():
 TEXT = "  中国a.b 好\tEU's  \U00020000x "
 
 
-def test_words_of_a_plain_text_are_those_of_bert():
-    words = [TEXT[start:end] for start, end in basic_words(TEXT)]
-    assert words == ["中", "国", "a", ".", "b", "好", "EU", "'", "s", "\U00020000", "x"]
-    assert basic_words(" \n") == []
-    assert [end - start for start, end in basic_words("a$b e\u0301 “x”")] == [1, 1, 1, 2, 1, 1, 1]
+PLAIN_TEXTS = {
+    "chinese": (TEXT, "中 国 a.b 好 EU 's \U00020000 x"),
+    "nothing": (" \n", ""),
+    "within a word": ("New-York AT&T a$b 1,998.5", "New-York AT&T a$b 1,998.5"),
+    "around a word": ("(“EU”), $5...", "( “ EU ” ) , $ 5 . . ."),
+    "abbreviations": ("U.N. U.S., J. Smith e.g. end.", "U.N. U.S. , J. Smith e.g. end ."),
+    "no abbreviation": ("3.5. a... no.", "3.5 . a . . . no ."),
+    "clitics": ("Bob’s 'em We'll it's, 's", "Bob ’s ' em We 'll it 's , ' s"),
+    "marks of chinese": ("“EU，北京”。（x）", "“ EU ， 北 京 ” 。 （ x ）"),
+    "combined": ("e\u0301, x", "e\u0301 , x"),
+    "marks alone": ("-- ?", "- - ?"),
+}
+
+
+@pytest.mark.parametrize(("text", "wanted"), PLAIN_TEXTS.values(), ids=PLAIN_TEXTS)
+def test_words_of_a_plain_text_are_those_of_corpora(text, wanted):
+    assert [text[start:end] for start, end in written_words(text)] == wanted.split()
+
+
+@given(st.text("ab'.-$s，北 U\t\u3000”", max_size=30))
+def test_words_are_all_of_a_text_in_order(text):
+    spans = written_words(text)
+    assert all(start < end for start, end in spans)
+    assert [*spans] == sorted(spans)
+    assert "".join(text[start:end] for start, end in spans) == "".join(text.split())
 
 
 def test_entities_are_told_by_characters():
     asked = task().row_of(Text(TEXT, "", "here"))
     assert asked.text == TEXT
-    tags = ("B-X", "I-X", "O", "O", "O", "O", "B-Y", "I-Y", "I-Y", "I-X", "O")
-    sure = np.array([0.5, 1, 1, 1, 1, 1, 0.25, 0.5, 0.75, 0.125, 1], np.float32)
+    tags = ("B-X", "I-X", "O", "O", "B-Y", "I-Y", "I-X", "O")
+    sure = np.array([0.5, 1, 1, 1, 0.25, 0.75, 0.125, 1], np.float32)
     shown = task().shown(asked, Answer(tags, sure))
     assert shown["text"] == TEXT
     found = [(e["type"], e["text"], e["probability"]) for e in shown["entities"]]
@@ -177,7 +219,7 @@ def test_entities_are_told_by_characters():
         assert TEXT[entity["start"] : entity["end"]] == entity["text"]
     plain = task(labels=("NN", "VB"))
     shown = plain.shown(asked, Answer(("NN",) * len(tags), sure))
-    assert [e["text"] for e in shown["entities"]][:3] == ["中", "国", "a"]
+    assert [e["text"] for e in shown["entities"]][:3] == ["中", "国", "a.b"]
 
 
 @given(st.text("ab好 .\u200b\x01\t中é", max_size=30))

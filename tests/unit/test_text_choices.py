@@ -2,7 +2,9 @@
 
 import json
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from bert_jax.config import LabelledDataConfig
 from bert_jax.errors import InputError
@@ -40,11 +42,21 @@ def test_a_field_for_each_choice_as_swag_has_it(tmp_path):
     path = tmp_path / "train.csv"
     path.write_text(
         "sent1,sent2,ending0,ending1,ending2,ending3,label\n"
-        '"He sits, down.",He,stands.,eats.,,sleeps.,2\n'
+        '"He sits, down.",He,stands.,,eats.,sleeps.,2\n'
+        "He sits.,He,,stands.,,sleeps.,D\n"
     )
-    (row,) = read(path)
-    # An empty field is a choice that this row has not, and the others are counted.
-    assert row[:4] == ("He sits, down.", "He", ("stands.", "eats.", "sleeps."), 2)
+    first, second = read(path)
+    # An empty field is a choice that this row has not, but the label counts it.
+    assert first[:4] == ("He sits, down.", "He", ("stands.", "eats.", "sleeps."), 1)
+    assert second[2:4] == (("stands.", "sleeps."), 1)
+
+
+@pytest.mark.parametrize("label", ["1", "b", "", " "])
+def test_a_label_that_names_an_empty_field(label, tmp_path):
+    path = tmp_path / "train.csv"
+    path.write_text(f"sent1,sent2,ending0,ending1,ending2,ending3,label\na,b,c,,d,e,{label}\n")
+    with pytest.raises(InputError, match=rf"train\.csv:2: the label '{label}' in field 'label' "):
+        read(path)
 
 
 @pytest.mark.parametrize(
@@ -123,6 +135,9 @@ def test_every_question_of_an_article_is_a_row(tmp_path):
         ChoiceText("a", "q", ("b", "c"), 1, f"{path}:1 question 1"),
         ChoiceText("a", "r", ("d", "e", "f"), 0, f"{path}:1 question 2"),
     ]
+    parquet.write_table(pa.Table.from_pylist([record]), tmp_path / "race.parquet")
+    found = read(tmp_path / "race.parquet", **RACE)
+    assert [row[:4] for row in found] == [row[:4] for row in read(path, **RACE)]
     for answers in (["B"], "BA", 2):
         write(path, record | {"answers": answers})
         with pytest.raises(InputError, match=r"race\.jsonl:1: questions, options and ans"):

@@ -1,5 +1,6 @@
 """Tagged words from columns, lists and a package."""
 
+import gzip
 import json
 
 import pyarrow as pa
@@ -58,6 +59,14 @@ def test_lines_between_documents_are_no_words(tmp_path):
     assert [row.words for row in rows] == [("EU",), ("北", "京")]
     assert [row.where for row in rows] == [f"{path}:3", f"{path}:5"]
     assert place_of(rows[1], 1) == f"{path}:6"
+
+
+@pytest.mark.parametrize("name", ["a.tsv", "a.csv", "a.json", "a.tsv.gz"])
+def test_a_word_in_columns_has_its_own_line_whatever_the_file_is_called(name, tmp_path):
+    content = b"EU\tB-ORG\n\na\tO\nb\tO\n"
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    _, row = read(tmp_path / name)
+    assert place_of(row, 1) == f"{tmp_path / name}:4"
 
 
 def test_no_word_is_a_space_that_columns_are_not_parted_by(tmp_path):

@@ -73,6 +73,12 @@ def test_rows_have_answers_in_either_form(answers, tmp_path):
     assert row.id == f"{path}:1"
 
 
+def test_rows_of_parquet_may_be_impossible(tmp_path):
+    rows = [ROW | {"answers": LIST, "is_impossible": flag, "id": str(flag)} for flag in (0, 1)]
+    parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    assert [len(row.answers) for row in read(tmp_path / "a.parquet")] == [2, 0]
+
+
 def test_rows_of_tfds_are_bytes(monkeypatch):
     row = {name: value.encode() for name, value in ROW.items()}
     answers = {"text": [b"Steve", b"Smith"], "answer_start": [0, 6]}
@@ -92,6 +98,15 @@ def test_an_answer_may_begin_as_much_earlier_as_is_said(shift, tmp_path):
     else:
         with pytest.raises(InputError, match="it is at character 0: correct answer_start"):
             read(path, answer_shift=shift)
+
+
+def test_answers_after_the_first_need_no_place(tmp_path):
+    path = write(tmp_path / "a.json", squad(ask("a", ("北京", 0), ("北方", 3), ("首都", 0))))
+    (row,) = read(path)
+    assert row.answers == (Answer("北京", 0), Answer("北方", -1), Answer("首都", -1))
+    write(path, squad(ask("a", ("北方", 3), ("北京", 0))))
+    with pytest.raises(InputError, match="'北方' is not at character 3"):
+        read(path)
 
 
 # Each case: a file, and what is said of it; every message begins with the file.
