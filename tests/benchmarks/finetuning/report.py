@@ -92,7 +92,7 @@ def verdict(ours: Sequence[float], theirs: Sequence[float]) -> str:
     """Whether our mean lies within theirs and one standard deviation, and Welch's t-test."""
     mean, centre, spread = statistics.fmean(ours), statistics.fmean(theirs), deviation(theirs)
     if math.isnan(spread):
-        return f"our {mean:.4f} beside their {centre:.4f}; one seed has no spread"
+        return f"our mean {mean:.4f} beside their {centre:.4f}; one seed has no spread"
     place = "within" if abs(mean - centre) <= spread else "above" if mean > centre else "below"
     return (
         f"our mean {mean:.4f} lies {place} their {centre:.4f} ± {spread:.4f} (one standard"
