@@ -19,7 +19,7 @@ from bert_jax.text.pieces import SPECIAL_PIECES
 from bert_jax.training.logging import read_metrics
 from bert_jax.training.sharding import make_mesh
 from configs import finetune_sentiment
-from tests.benchmarks.finetuning import __main__ as benchmark
+from tests.benchmarks import finetuning
 
 torch = pytest.importorskip("torch", reason="PyTorch is an extra: pip install bert_jax[peers]")
 transformers = pytest.importorskip("transformers", reason="an extra: pip install bert_jax[peers]")
@@ -86,7 +86,7 @@ def config_of(task, start, rows):
     config.update(task=task, init_from=str(start), batch_size=16, epochs=8, evals_per_epoch=1)
     config.update(metric="mse" if task == "regress" else "loss", patience=0)
     found = build(FinetuneConfig, config)
-    benchmark.check_shared(found)
+    finetuning.check_shared(found)
     return found
 
 
@@ -101,12 +101,12 @@ def validations(points):
 
 @pytest.mark.parametrize("task", LABELS)
 def test_both_systems_validate_the_same(task, start, tmp_path, monkeypatch, capsys):
-    from tests.benchmarks.finetuning import theirs
+    from tests.benchmarks.finetuned import theirs
 
     monkeypatch.setattr(finetune, "make_mesh", lambda config: make_mesh(config, jax.devices()[:1]))
     config = config_of(task, start, write_rows(tmp_path / "rows.jsonl", task))
     finetune.run(dataclasses.asdict(config), tmp_path / "ours")
-    exported, _ = benchmark.export(str(start), tmp_path / "hf")
+    exported, _ = finetuning.export(str(start), tmp_path / "hf")
     capsys.readouterr()
     result = theirs.Tuning(config, exported, group_by_length=False).go()
     printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

@@ -12,9 +12,9 @@ from bert_jax.tasks import all_tasks
 from bert_jax.tasks.splits import TEST, TRAIN, VALIDATION, read_splits
 from bert_jax.text.labelled import LabelledText
 from bert_jax.workdir import write_json
-from tests.benchmarks.finetuning import __main__ as benchmark
-from tests.benchmarks.finetuning import real_tasks, rows
-from tests.benchmarks.finetuning.report import Result, Seconds, report, verdict, welch
+from tests.benchmarks import finetuning
+from tests.benchmarks.finetuned import real_tasks, rows
+from tests.benchmarks.finetuned.report import Result, Seconds, report, verdict, welch
 
 
 def texts(count):
@@ -70,12 +70,12 @@ def test_each_task_is_comparable():
         assert set(sizes) == {"rows", "validation_rows"}
         del values.benchmark
         values.init_from = "somewhere"
-        benchmark.check_shared(build(FinetuneConfig, values))
+        finetuning.check_shared(build(FinetuneConfig, values))
 
 
 def test_what_the_other_has_not_is_refused():
     with pytest.raises(InputError, match=r"config\.layer_decay=0\.9 has no counterpart .* 1\.0"):
-        benchmark.check_shared(config_of(layer_decay=0.9))
+        finetuning.check_shared(config_of(layer_decay=0.9))
 
 
 def result(accuracy=0.5, training=8.0, compiling=2.0, steps=20):
@@ -89,10 +89,10 @@ def test_a_result_is_kept_while_its_settings_are():
 
 def test_a_result_of_other_settings_is_not_taken(tmp_path):
     path = tmp_path / "a.json"
-    assert benchmark.kept(path, {"rows": 1}) is None
+    assert finetuning.kept(path, {"rows": 1}) is None
     write_json(path, {"settings": {"rows": 1}, "result": result().json()})
-    assert benchmark.kept(path, {"rows": 1}) == result()
-    assert benchmark.kept(path, {"rows": 2}) is None
+    assert finetuning.kept(path, {"rows": 1}) == result()
+    assert finetuning.kept(path, {"rows": 2}) is None
 
 
 def test_a_seed_with_a_result_is_not_run_again(tmp_path, monkeypatch):
@@ -101,25 +101,25 @@ def test_a_seed_with_a_result_is_not_run_again(tmp_path, monkeypatch):
     def run(command, **_):
         runs.append(command)
         write_json(tmp_path / "seed.result", result(accuracy=len(runs)).json())
-        return benchmark.subprocess.CompletedProcess(command, 0)
+        return finetuning.subprocess.CompletedProcess(command, 0)
 
-    monkeypatch.setattr(benchmark.subprocess, "run", run)
+    monkeypatch.setattr(finetuning.subprocess, "run", run)
     path = tmp_path / "seed.json"
     found = [
-        benchmark.run_seed("ours", {"rows": rows, "pair": (1, 2)}, path) for rows in (1, 1, 2, 1)
+        finetuning.run_seed("ours", {"rows": rows, "pair": (1, 2)}, path) for rows in (1, 1, 2, 1)
     ]
     assert [one.test["accuracy"] for one in found] == [1, 1, 2, 3]
-    assert runs[0][1:3] == ["-m", "tests.benchmarks.finetuning.ours"]
+    assert runs[0][1:3] == ["-m", "tests.benchmarks.finetuned.ours"]
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["seed.json", "seed.log"]
 
 
 def test_a_run_that_fails_is_named_with_its_log(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        *(benchmark.subprocess, "run"),
-        lambda command, **_: benchmark.subprocess.CompletedProcess(command, 3),
+        *(finetuning.subprocess, "run"),
+        lambda command, **_: finetuning.subprocess.CompletedProcess(command, 3),
     )
-    with pytest.raises(InputError, match=r"finetuning.ours .* ended with 3: see .*seed\.log"):
-        benchmark.run_seed("ours", {}, tmp_path / "seed.json")
+    with pytest.raises(InputError, match=r"finetuned.ours .* ended with 3: see .*seed\.log"):
+        finetuning.run_seed("ours", {}, tmp_path / "seed.json")
     assert not (tmp_path / "seed.json").exists()
 
 

@@ -1,4 +1,4 @@
-"""One seed with bert_jax: `python -m tests.benchmarks.finetuning.ours SPEC.json RESULT.json`."""
+"""One seed with bert_jax: `python -m tests.benchmarks.finetuned.ours SPEC.json RESULT.json`."""
 
 import json
 import sys
@@ -12,7 +12,7 @@ from bert_jax import workdir as wd
 from bert_jax.tasks import all_tasks, evaluate, finetune
 from bert_jax.training.checkpoint import Checkpoints
 from bert_jax.training.clock import COMPILING, EVALUATING, LOGGING, STEPPING, WAITING
-from tests.benchmarks.finetuning.report import Result, Seconds
+from tests.benchmarks.finetuned.report import Result, Seconds
 
 COMPILATION = "/jax/core/compile/"  # how its events begin: tracing, lowering, XLA
 

@@ -1,13 +1,13 @@
-"""The same fine-tuning with bert_jax and with Hugging Face PyTorch on the CPU, seed by seed.
+r"""The same fine-tuning with bert_jax and with Hugging Face PyTorch on the CPU, seed by seed.
 
     pip install -e .[peers]
     python -m tests.benchmarks.starts --to=runs/starts
     python -m tests.benchmarks.finetuning --task=chinese_sentiment --init_from=runs/starts/l2h512 \
         --workdir=runs/compare/chinese_sentiment
 
-`--task` is one of real_tasks.py; in its place `--config=configs/finetune_sentiment.py` with
-`--config.model.compute_dtype=float32` and any `--config.FIELD=VALUE`. `--rows` cuts the training
-rows by hash, 0 = all.
+`--task` is one of finetuned/real_tasks.py; in its place, a config such as
+`--config=configs/finetune_sentiment.py --config.model.compute_dtype=float32`. Either takes
+`--config.FIELD=VALUE`; `--rows` cuts the training rows by hash, 0 = all.
 
 Both begin with the tensors of one workdir (theirs exported by bert_jax.convert), with a fresh
 head for each seed, and read the same token ids. Batch size, epochs, learning rate, warm-up and
@@ -42,8 +42,9 @@ from bert_jax.errors import InputError
 from bert_jax.fields import build
 from bert_jax.tasks import conversion
 from bert_jax.tasks.splits import TRAIN, VALIDATION
-from tests.benchmarks.finetuning.report import NAMES, Result, report
-from tests.benchmarks.finetuning.rows import digest, open_rows, write
+from tests.benchmarks.finetuned import real_tasks
+from tests.benchmarks.finetuned.report import NAMES, Result, report
+from tests.benchmarks.finetuned.rows import digest, open_rows, write
 
 SYSTEMS = {"ours": ("jax", "jaxlib", "flax"), "theirs": ("torch", "transformers")}
 # What theirs is: of another value there is no counterpart.
@@ -88,7 +89,7 @@ def run_seed(system: str, spec: dict[str, Any], path: Path) -> Result:
         return found
     files = {name: path.with_suffix(f".{name}") for name in ("spec", "result", "log")}
     wd.write_json(files["spec"], spec)
-    command = [sys.executable, "-m", f"tests.benchmarks.finetuning.{system}"]
+    command = [sys.executable, "-m", f"tests.benchmarks.finetuned.{system}"]
     command += [str(files["spec"]), str(files["result"])]
     with files["log"].open("w") as log:
         environment = os.environ | {"JAX_PLATFORMS": "cpu"}
@@ -170,7 +171,7 @@ def compare(values: dict[str, Any], directory: Path) -> None:
 
 def main() -> None:
     """Compares as the flags say."""
-    tasks = Path(__file__).with_name("real_tasks.py")
+    tasks = Path(real_tasks.__file__)
     sys.argv = [
         f"--config={tasks}:{word.removeprefix('--task=')}" if word.startswith("--task=") else word
         for word in sys.argv

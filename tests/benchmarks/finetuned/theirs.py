@@ -1,5 +1,5 @@
 """One seed with Hugging Face PyTorch, on the CPU:
-`python -m tests.benchmarks.finetuning.theirs SPEC.json RESULT.json`.
+`python -m tests.benchmarks.finetuned.theirs SPEC.json RESULT.json`.
 
 As run_glue_no_trainer.py and the Trainer do it: AdamW (fused, the Trainer's own choice) with no
 decay on biases and LayerNorms, gradients clipped, a linear schedule, random batches padded to
@@ -29,8 +29,8 @@ from bert_jax.fields import build
 from bert_jax.tasks.splits import TEST, TRAIN, VALIDATION
 from bert_jax.tasks.tuning import EVAL_BATCH, validation_steps
 from bert_jax.tasks.validations import Validations
-from tests.benchmarks.finetuning.report import Result, Seconds
-from tests.benchmarks.finetuning.rows import Opened, open_rows
+from tests.benchmarks.finetuned.report import Result, Seconds
+from tests.benchmarks.finetuned.rows import Opened, open_rows
 
 NOT_RATED = -100  # of a token without a label, in torch's cross-entropy
 
