@@ -196,7 +196,7 @@ class Tuning:
             checkpoints.save(state, record, metrics=validations.best_metric(step))
 
         state = restored.state if restored else self._first_state()
-        steps = _validation_steps(config, program.steps_per_epoch)
+        steps = validation_steps(config, program.steps_per_epoch)
         with Interruption() as interruption:
             train(
                 state,
@@ -271,7 +271,7 @@ class Tuning:
         return f"batch {batch + 1} of epoch {epoch + 1}"
 
 
-def _validation_steps(config: FinetuneConfig, steps_per_epoch: int) -> set[int]:
+def validation_steps(config: FinetuneConfig, steps_per_epoch: int) -> set[int]:
     """Evenly over every epoch, the last at its end; after every step where there are fewer."""
     parts = config.evals_per_epoch
     return {round(n * steps_per_epoch / parts) for n in range(1, config.epochs * parts + 1)}

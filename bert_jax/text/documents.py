@@ -9,7 +9,7 @@ from bert_jax.errors import InputError
 from bert_jax.text import datasets, files, labelled, packages
 
 TEXT = ".txt"
-Passage = packages.Passage | packages.Statute | labelled.LabelledText
+Passage = packages.Passage | packages.Review | packages.Statute | labelled.LabelledText
 Reader = Callable[[Path], Iterable[Passage]]  # of a package's archive
 
 

