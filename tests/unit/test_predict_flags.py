@@ -7,15 +7,24 @@ import pytest
 from bert_jax import predict
 from bert_jax.errors import InputError
 
-FLAGS = dict(
-    model="m", text=["a", "b"], input="", output="", text_field="t",
-    embed="mean", normalise=True, truncate=True, pair=[], pair_field="",
-)  # fmt: skip
+GIVEN = dict(model="m", text=["a", "b"], embed="mean", normalise=True, truncate=True)
+
+
+class Flags:
+    """In the place of absl's, which are those of the whole process."""
+
+    def __init__(self):
+        self.FLAGS = SimpleNamespace()
+
+    def _define(self, name, default, *_, **__):
+        setattr(self.FLAGS, name, default)
+
+    DEFINE_string = DEFINE_multi_string = DEFINE_bool = _define
 
 
 @pytest.fixture
 def run(monkeypatch):
-    """Runs with flags other than FLAGS and gives what the predictor was made with."""
+    """Runs with flags other than GIVEN and gives what the predictor was made with."""
 
     def of(**changes):
         made = {}
@@ -26,7 +35,9 @@ def run(monkeypatch):
 
         monkeypatch.setattr(predict, "Predictor", predictor)
         monkeypatch.setattr(predict.saved_model, "load", lambda path: f"loaded {path}")
-        monkeypatch.setattr(predict.flags, "FLAGS", SimpleNamespace(**FLAGS | changes))
+        monkeypatch.setattr(predict, "flags", Flags())
+        predict.define_flags()
+        vars(predict.flags.FLAGS).update(GIVEN | changes)
         predict.run()
         return made
 
