@@ -169,9 +169,7 @@ def records(
     return RECORDS[suffix(path)](path, fields, optional)
 
 
-def _json_lines(
-    path: FilePath, fields: Sequence[str], optional: Sequence[str]
-) -> Iterator[Record]:
+def _json_lines(path: FilePath, fields: Sequence[str], optional: Sequence[str]) -> Iterator[Record]:
     del fields, optional
     for line in lines(path):
         if not line.text.strip():
