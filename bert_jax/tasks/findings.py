@@ -1,6 +1,7 @@
 """What a report of an evaluation says of the rows: where they are wrong, and how sure."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -15,6 +16,16 @@ WORST = 20
 LENGTH_BINS = 5
 CONFUSED = 30  # pairs of classes, where there are too many classes for a matrix
 WIDEST = 12  # classes whose matrix is a table
+
+
+class Said(NamedTuple):
+    """A part of a text as an answer, right or wrong."""
+
+    row: LabelledText  # its label is not looked at
+    true: str  # what should have been said
+    said: str
+    is_right: bool
+    confidence: float
 
 
 def of_classes(
@@ -84,12 +95,6 @@ def of_values(
         (*_texts(rows[row]), float(targets[row]), float(values[row]), float(apart[row]))
         for row in worst
     ]
-    lines = []
-    for span, chosen in _length_bins(lengths):
-        found = apart[chosen]
-        error = float(found.std() / np.sqrt(len(found)))
-        lines.append((span, len(found), float(found.mean()), error))
-    header = ("tokens", "rows", "mean difference", "standard error")
     return [
         Plot(
             "Predicted against true values",
@@ -102,8 +107,46 @@ def of_values(
             (*_text_header(rows), "true", "predicted", "difference"),
             table,
         ),
-        Table("Difference by length", "In bins of about as many rows.", header, lines),
+        mean_by_length("Difference", lengths, apart),
     ]
+
+
+def of_tags(
+    types: Mapping[str, Mapping[str, float]],
+    said: Sequence[Said],
+    lengths: Int[np.ndarray, "N"],
+    right_words: Float[np.ndarray, "N"],
+) -> list[Section]:
+    """Of texts with a tag for each word. `said`: every entity found; `right_words`: the share of
+    each text whose tag is right."""
+    names = ("precision", "recall", "f1", "entities")
+    table = [(name, *(one[key] for key in names)) for name, one in types.items()]
+    note = "An entity is right if its type, its first and its last word are."
+    return [
+        Table("Types", note, ("type", "precision", "recall", "F1", "entities"), table),
+        _of_answers(said),
+        mean_by_length("Share of right tags", lengths, right_words),
+    ]
+
+
+def of_spans(answers: Sequence[Said], lengths: Int[np.ndarray, "N"]) -> list[Section]:
+    """Of questions, with the answer to each."""
+    is_right = np.array([one.is_right for one in answers])
+    confidences = np.array([one.confidence for one in answers])
+    return [
+        *calibration(confidences, is_right),
+        _of_answers(answers),
+        by_length(lengths, is_right),
+    ]
+
+
+def _of_answers(said: Sequence[Said]) -> Table:
+    return most_confident_mistakes(
+        [one.row for one in said],
+        np.array([one.confidence for one in said], np.float64),
+        np.array([one.is_right for one in said], bool),
+        lambda n: (said[n].true, said[n].said),
+    )
 
 
 def calibration(
@@ -160,6 +203,19 @@ def by_length(lengths: Int[np.ndarray, "N"], is_right: Bool[np.ndarray, "N"]) ->
     return Table("Accuracy by length", note, header, lines)
 
 
+def mean_by_length(
+    name: str, lengths: Int[np.ndarray, "N"], values: Float[np.ndarray, "N"]
+) -> Table:
+    """Of a value of each row."""
+    lines = []
+    for span, chosen in _length_bins(lengths):
+        found = values[chosen]
+        error = float(found.std() / np.sqrt(len(found)))
+        lines.append((span, len(found), float(found.mean()), error))
+    header = ("tokens", "rows", f"mean {name.lower()}", "standard error")
+    return Table(f"{name} by length", "In bins of about as many rows.", header, lines)
+
+
 def _length_bins(lengths: Int[np.ndarray, "N"]) -> list[tuple[str, Bool[np.ndarray, "N"]]]:
     """The quantiles of the lengths as text, with the rows in them. Equal lengths share a bin."""
     ends = np.unique(np.quantile(lengths, np.arange(1, LENGTH_BINS + 1) / LENGTH_BINS))
@@ -212,4 +268,4 @@ def _texts(row: LabelledText | ChoiceText) -> tuple[str, ...]:
 
 
 def _text_header(rows: Sequence[LabelledText | ChoiceText]) -> tuple[str, ...]:
-    return ("text", "second text") if rows[0].pair else ("text",)
+    return ("text", "second text") if rows and rows[0].pair else ("text",)

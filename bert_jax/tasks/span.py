@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from bert_jax.arrays import SpanBatch
 from bert_jax.config import FinetuneConfig, LabelledDataConfig, ModelConfig
@@ -16,8 +16,10 @@ from bert_jax.data.spans import CLS, Context, SpanExample, span_examples
 from bert_jax.errors import InputError
 from bert_jax.model.bert import SpanModel
 from bert_jax.tasks import span_scores
+from bert_jax.tasks.evaluation_report import NOT_DEFINED, Section
 from bert_jax.tasks.span_decoding import Candidates, Span, decode
 from bert_jax.tasks.task import Encoded, Task, Text
+from bert_jax.text.labelled import LabelledText
 from bert_jax.text.squad import Question, read_questions, split_by_context
 from bert_jax.training.losses import accuracy, cross_entropy
 from bert_jax.training.metrics import Mean
@@ -150,6 +152,28 @@ class SpanTask(Task):
         answer = Candidates((Span(text, 0, len(text), float(count)),), float(none))
         return [answer] * len(rows)
 
+    def findings(
+        self, rows: Sequence[Question], encoded: Encoded, answers: Sequence[Candidates]
+    ) -> list[Section]:
+        """Calibration, the most confident wrong answers, exact matches by length."""
+        from bert_jax.tasks import findings  # draws, which a prediction need not wait for
+
+        said = []
+        may_be_none = not all(row.answers for row in rows)  # as in the metrics
+        for row, answer in zip(rows, answers, strict=True):
+            ranked = answer.ranked(may_be_none=may_be_none)
+            right = dict.fromkeys(answer.text for answer in row.answers) or {"": None}
+            said.append(
+                findings.Said(
+                    LabelledText(row.context, row.question, "", row.where),
+                    " / ".join(right) or NOT_DEFINED,
+                    ranked[0].text or NOT_DEFINED,
+                    span_scores.is_one_of(ranked[0].text, tuple(right)),
+                    float(_chances(ranked)[0]),
+                )
+            )
+        return findings.of_spans(said, self._lengths(rows, encoded))
+
     def files(self, rows: Sequence[Question], answers: Sequence[Candidates]) -> dict[str, str]:
         """What the official scripts read: answers by id, and with questions that have none
         how much likelier that is than the answer."""
@@ -175,9 +199,26 @@ class SpanTask(Task):
         the candidates, as the original has it.
         """
         ranked = answer.ranked(may_be_none=NONE in self.labels)
-        chances = np.exp(np.array([span.score for span in ranked]) - ranked[0].score)
         best = [
             {"answer": s.text, "start": s.start, "end": s.end, "probability": float(chance)}
-            for s, chance in zip(ranked[:SHOWN], chances / chances.sum(), strict=False)
+            for s, chance in zip(ranked[:SHOWN], _chances(ranked), strict=False)
         ]
         return {"text": row.context, "pair": row.question, **best[0], "best": best}
+
+    def _lengths(self, rows: Sequence[Question], encoded: Encoded) -> Int[np.ndarray, "N"]:
+        """Tokens of every row before anything is cut, special ones included."""
+        found = np.zeros(len(rows), np.int64)
+        for example in encoded.examples:
+            # Of a further window only the pieces that the one before has not.
+            shared = min(self.overlap, (self.max_length - example.first - 1) // 2)
+            more = len(example.offsets) - shared
+            found[example.row] += more if found[example.row] else example.length
+        for row, tokens in encoded.cut.items():
+            found[row] = tokens
+        return found
+
+
+def _chances(ranked: Sequence[Span]) -> Float[np.ndarray, "N"]:
+    """The share of each among all."""
+    chances = np.exp(np.array([span.score for span in ranked]) - ranked[0].score)
+    return chances / chances.sum()

@@ -16,9 +16,11 @@ from bert_jax.data.encoding import SINGLE_SPECIAL, Encoding, pad_tokens, single,
 from bert_jax.errors import InputError
 from bert_jax.model.bert import TagModel
 from bert_jax.tasks import scores
+from bert_jax.tasks.evaluation_report import NOT_DEFINED, Section
 from bert_jax.tasks.task import Encoded, Task, Text
 from bert_jax.text import tags as schemes
 from bert_jax.text.conll import TaggedText, place_of, read_tagged
+from bert_jax.text.labelled import LabelledText
 from bert_jax.text.tags import OUTSIDE, PLAIN, Entity
 from bert_jax.text.words import written_words
 from bert_jax.training.losses import accuracy, cross_entropy
@@ -199,6 +201,27 @@ class TagWords(Task):
         }
         return {"scheme": schemes.scheme_of(self.labels), "types": types}
 
+    def findings(
+        self, rows: Sequence[TaggedText], encoded: Encoded, answers: Sequence[Answer]
+    ) -> list[Section]:
+        """Every type, the most confident wrong entities, right tags by length."""
+        from bert_jax.tasks import findings  # draws, which a prediction need not wait for
+
+        said = []
+        for row, answer, true, found in zip(rows, answers, *self._both(rows, answers), strict=True):
+            for entity in found:
+                there = [one for one in true if one.start < entity.end and entity.start < one.end]
+                text = LabelledText(row.text, "", "", place_of(row, entity.start))
+                sure = float(answer.probabilities[entity.start : entity.end].mean())
+                names = ", ".join(_named(row, one) for one in there) or NOT_DEFINED
+                said.append(findings.Said(text, names, _named(row, entity), entity in true, sure))
+        right = [
+            np.mean([tag == one for tag, one in zip(row.tags, answer.tags, strict=True)])
+            for row, answer in zip(rows, answers, strict=True)
+        ]
+        types = self.details(rows, answers)["types"]
+        return findings.of_tags(types, said, self._lengths(rows, encoded), np.array(right))
+
     def report(self, result: Mapping[str, Any]) -> list[str]:
         """A line for every type."""
         width = max(map(len, ("type", *result["types"])))
@@ -228,6 +251,17 @@ class TagWords(Task):
             probability = answer.probabilities[entity.start : entity.end].mean()
             found.append({**said, "probability": float(probability)})
         return {"text": row.text, "entities": found}
+
+    def _lengths(self, rows: Sequence[TaggedText], encoded: Encoded) -> Int[np.ndarray, "N"]:
+        """Tokens of every row before anything is cut, special ones included."""
+        found = np.zeros(len(rows), np.int64)
+        for example in encoded.examples:
+            # Of a further window only what the one before has not.
+            again = SINGLE_SPECIAL + self.overlap if found[example.row] else 0
+            found[example.row] += example.length - again
+        for row, tokens in encoded.cut.items():
+            found[row] = tokens
+        return found
 
     def _pieces(self, words: set[str]) -> dict[str, list[int]]:
         """Without those that hold no character, such as a ▁ of its own."""
@@ -262,6 +296,10 @@ def _counts(tags: tuple[str, ...], said: tuple[str, ...], is_plain: bool) -> tup
     right = sum(tag == one for tag, one in zip(tags, said, strict=True))
     entities = (_entities(tags, is_plain), _entities(said, is_plain))
     return right, len(tags), *scores.count_entities(*entities)
+
+
+def _named(row: TaggedText, entity: Entity) -> str:
+    return f"{entity.type}: {' '.join(row.words[entity.start : entity.end])}"
 
 
 def _with_ends(of_pieces: Sequence[int]) -> Int[np.ndarray, "T"]:

@@ -19,7 +19,7 @@ from bert_jax.config import FinetuneConfig, LabelledDataConfig
 from bert_jax.data.spans import most_context
 from bert_jax.errors import InputError
 from bert_jax.fields import build
-from bert_jax.tasks import span_scores
+from bert_jax.tasks import evaluation_plots, span_scores
 from bert_jax.tasks.scores import standard_errors
 from bert_jax.tasks.span import END, NONE, START, SpanTask
 from bert_jax.tasks.span_decoding import Candidates, Span, decode, longest_answer
@@ -422,3 +422,28 @@ def test_what_the_official_scripts_read():
         "null_odds.json": {"a": -1.0, "b": 0.5},
     }
     assert make().files(rows[:1], answers[:1]) == {"predictions.json": '{"a": "x"}'}
+
+
+def test_findings_name_wrong_answers_the_surest_first(monkeypatch):
+    monkeypatch.setattr(evaluation_plots, "draw_reliability", lambda *_: b"")
+    rows = [ask("a b", "b"), ask("a b c d e f g h i j", "c"), ask("c"), ask("The b.", "The b.")]
+    spans = [("a", 0.0, -9.0), ("c", 0.0, -9.0), ("c", 0.0, -1.0), ("b", 0.0, -9.0)]
+    answers = [Candidates((Span(text, 0, 1, score),), none) for text, score, none in spans]
+    for overlap in (0, 2):
+        task = make(8, overlap)
+        *_, mistakes, lengths = task.findings(rows, task.encode(rows), answers)
+        assert [line[:4] for line in mistakes.rows] == [
+            ("a b", "who", "b", "a"),
+            ("c", "who", "–", "c"),
+        ]
+        chances = [1 / (1 + math.exp(none)) for none in (-9, -1)]
+        assert [line[4] for line in mistakes.rows] == pytest.approx(chances)
+        assert [line[:3] for line in lengths.rows] == [
+            ("5 to 5", 1, 0.0),
+            ("6 to 6", 1, 0.0),
+            ("7 to 7", 1, 1.0),
+            ("14 to 14", 1, 1.0),
+        ]
+    # Where every row has an answer, none is no answer.
+    *_, mistakes, _ = task.findings(rows[:2], task.encode(rows[:2]), answers[:2])
+    assert [line[4] for line in mistakes.rows] == [1.0]

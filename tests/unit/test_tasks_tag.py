@@ -238,3 +238,34 @@ def test_any_text_is_answered_within_itself(text):
 def test_a_second_text_is_refused():
     with pytest.raises(InputError, match=r"^here has a second text and the model takes single"):
         task().row_of(Text("a", "b", "here"))
+
+
+def test_findings_name_wrong_entities_the_surest_first():
+    rows = [
+        row("a b c", ["B-X", "I-X", "O"]),
+        row("d e", ["B-Y", "B-X"], where="a.conll:9"),
+        row(LONG),
+    ]
+    sure = [[0.5, 0.75, 0.5], [0.25, 0.25], [1.0] * len(LONG)]
+    said = ["B-X O B-Y", "B-Y B-Y", " ".join(["O"] * len(LONG))]
+    answers = [
+        Answer(tuple(one.split()), np.array(p, np.float32))
+        for one, p in zip(said, sure, strict=True)
+    ]
+    for overlap in (0, 3):
+        one = task(max_length=8, overlap=overlap)
+        types, mistakes, lengths = one.findings(rows, one.encode(rows), answers)
+        assert [line[0] for line in types.rows] == ["X", "Y"]
+        assert types.rows[1][1:] == pytest.approx((1 / 3, 1, 1 / 2, 1))
+        assert mistakes.rows == [
+            ("a b c", "X: a b", "X: a", 0.5, "a.conll:1"),
+            ("a b c", "–", "Y: c", 0.5, "a.conll:3"),
+            ("d e", "X: e", "Y: e", 0.25, "a.conll:10"),
+        ]
+        assert [line[:3] for line in lengths.rows] == [
+            ("4 to 4", 1, 0.5),
+            ("5 to 5", 1, pytest.approx(1 / 3)),
+            ("16 to 16", 1, 1.0),
+        ]
+    silent = answered(*(" ".join(["O"] * len(row.words)) for row in rows))
+    assert one.findings(rows, one.encode(rows), silent)[1].rows == []
