@@ -187,7 +187,7 @@ PLAIN_TEXTS = {
     "abbreviations": ("U.N. U.S., J. Smith e.g. end.", "U.N. U.S. , J. Smith e.g. end ."),
     "no abbreviation": ("3.5. a... no.", "3.5 . a . . . no ."),
     "clitics": ("Bob’s 'em We'll it's, 's", "Bob ’s ' em We 'll it 's , ' s"),
-    "marks of chinese": ("“EU，北京”。（x）", "“ EU ， 北 京 ” 。 （ x ）"),
+    "marks of chinese": ("“EU，US北京”。（x）", "“ EU ， US 北 京 ” 。 （ x ）"),
     "combined": ("e\u0301, x", "e\u0301 , x"),
     "marks alone": ("-- ?", "- - ?"),
 }
