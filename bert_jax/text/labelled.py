@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from bert_jax.config import LabelledDataConfig
 from bert_jax.errors import InputError
-from bert_jax.text import datasets, files, packages, suites
+from bert_jax.text import files, packages, suites
 
 NOT_IN_KEY = re.compile("[^\u4e00-\u9fffA-Za-z0-9]")
 NOT_ALPHANUMERIC = re.compile(r"[\W_]")
@@ -66,7 +66,7 @@ def read_labelled(source: str, data: LabelledDataConfig, label_of: Reader) -> li
         ]
     else:
         fields = (data.text_field, data.pair_field, data.label_field, data.id_field)
-        records = once(records_of(source, fields, data), data)
+        records = once(suites.records(source, fields, (), data), data)
         rows = [_row(record, data, label_of, where) for where, record in records]
     if not rows:
         raise InputError(f"{source} holds no labelled text; give a source with rows in it.")
@@ -78,7 +78,7 @@ def read_unlabelled(source: str, data: LabelledDataConfig) -> list[tuple[str | i
     the fields IDS that it has, else its number from 0. The labels are empty, texts may be."""
     if files.scheme(source) == "pypi":
         raise InputError(f"{source} holds labelled rows: name a file or tfds:NAME of others.")
-    records = records_of(source, (data.text_field, data.pair_field), data)
+    records = suites.records(source, (data.text_field, data.pair_field), IDS, data)
     rows: list[tuple[str | int, LabelledText]] = []
     for number, (where, record) in enumerate(records):
         text, pair = texts_of(record, data, where, may_be_empty=True)
@@ -168,16 +168,6 @@ def _key(text: str) -> str:
     return key if 4 * len(key) >= len(letters) else letters
 
 
-def records_of(
-    source: str, fields: Sequence[str], data: LabelledDataConfig
-) -> Iterator[files.Record]:
-    """The records of files or TFDS, as `data.form` has them."""
-    named = [name for name in fields if name]
-    is_dataset = files.scheme(source) == "tfds"
-    found = datasets.rows(source) if is_dataset else _from_files(source, named)
-    return suites.FORMS[data.form](found, data)
-
-
 def _row(
     record: dict[str, Any], data: LabelledDataConfig, label_of: Reader, where: str
 ) -> LabelledText:
@@ -218,11 +208,6 @@ def once(records: Iterator[files.Record], data: LabelledDataConfig) -> Iterator[
                     f" {seen[name]}; drop one of the two, or correct it."
                 )
         yield where, record
-
-
-def _from_files(source: str, fields: Sequence[str]) -> Iterator[files.Record]:
-    for path in files.matching(source):
-        yield from files.records(path, fields)
 
 
 def _from_package(source: str) -> Iterator[packages.Review]:

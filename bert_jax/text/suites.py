@@ -18,12 +18,6 @@ class Form(NamedTuple):
     fields: tuple[str, ...]  # what it looks for beside the fields of the config
     makes_fields: bool  # those of the config need not be there before it
 
-    def __call__(
-        self, records: Iterator[files.Record], data: LabelledDataConfig
-    ) -> Iterator[files.Record]:
-        """The records as they are wanted."""
-        return self.change(records, data)
-
 
 def records(
     source: str, fields: Sequence[str], optional: Sequence[str], data: LabelledDataConfig
@@ -38,7 +32,7 @@ def records(
         found = datasets.rows(source)
     else:
         found = _from_files(source, asked[0], [*asked[1], *optional])
-    return form(found, data)
+    return form.change(found, data)
 
 
 def _from_files(

@@ -2,7 +2,9 @@
 
 import json
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from bert_jax.config import LabelledDataConfig
 from bert_jax.errors import InputError
@@ -102,6 +104,9 @@ def test_noun_and_pronoun_are_marked(spans, wanted, tmp_path):
     record = {"text": WSC, "target": spans, "label": "true"}
     (row,) = read(tmp_path, [record], "cluewsc")
     assert row.text == wanted == marked(WSC, spans)
+    parquet.write_table(pa.Table.from_pylist([record]), tmp_path / "a.parquet")
+    (same,) = read_labelled(str(tmp_path / "a.parquet"), data("cluewsc"), as_class)
+    assert same.text == row.text
 
 
 @pytest.mark.parametrize(
@@ -136,6 +141,9 @@ def test_both_kinds_of_xnli_files(tmp_path):
     ]
     (row,) = read(tmp_path, test, "xnli_zh", **XNLI)
     assert row[:3] == ("a", "b", "entailment")
+    parquet.write_table(pa.Table.from_pylist(test), tmp_path / "a.parquet")
+    (same,) = read_labelled(str(tmp_path / "a.parquet"), data("xnli_zh", **XNLI), as_class)
+    assert same[:3] == row[:3]
     assert row.where.endswith(":2")
 
 
@@ -165,3 +173,10 @@ def test_a_bad_row_without_label_is_named(line, message, tmp_path):
     (tmp_path / "bad.jsonl").write_text(line)
     with pytest.raises(InputError, match=message):
         read_unlabelled(str(tmp_path / "bad.jsonl"), data())
+
+
+@pytest.mark.parametrize("name", ["id", "idx", "index"])
+def test_ids_of_further_rows_are_read_from_parquet(name, tmp_path):
+    rows = [{"text": "a", name: 7}, {"text": "b", name: 3}]
+    parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    assert [id for id, _ in read_unlabelled(str(tmp_path / "a.parquet"), data())] == [7, 3]
