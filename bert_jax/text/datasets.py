@@ -41,14 +41,7 @@ def rows(source: str) -> Iterator[tuple[str, dict[str, Any]]]:
         raise InputError(
             f"{source}: there is no split {split!r}; it has {', '.join(known) or 'none'}."
         )
-    features = builder.info.features.items()
-    names = {name: feature.names for name, feature in features if hasattr(feature, "int2str")}
-    # A list of classes has their names one level down.
-    lists = {
-        name: feature.feature.names
-        for name, feature in features
-        if hasattr(getattr(feature, "feature", None), "int2str")
-    }
+    names, lists = _class_names(builder.info.features)
     try:
         examples = builder.as_data_source(split)
     except Exception as error:
@@ -60,6 +53,20 @@ def rows(source: str) -> Iterator[tuple[str, dict[str, Any]]]:
         for name in lists:
             row[name] = [lists[name][number] if number >= 0 else "" for number in row[name]]
         yield f"{source}#{index}", row
+
+
+def _class_names(features: Any) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Of the features that are classes, and of those that are lists of classes."""
+    from tensorflow_datasets.core.features import ClassLabel, Sequence
+
+    names, lists = {}, {}
+    for name, feature in features.items():
+        # A list passes for what it holds, in all but its type.
+        if isinstance(feature, Sequence) and isinstance(feature.feature, ClassLabel):
+            lists[name] = feature.feature.names
+        elif isinstance(feature, ClassLabel):
+            names[name] = feature.names
+    return names, lists
 
 
 def parts(source: str) -> list[str]:

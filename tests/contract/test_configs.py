@@ -68,7 +68,8 @@ def task_of(config):
     """The task, and a batch of one text as long as there are any."""
     kind = all_tasks.named(config.task)
     kind.check(config)
-    task = kind(("0", "1"), small.tokenizer(), config.max_length, config.window_overlap)
+    labels = ("value",) if config.task == "regress" else ("0", "1")
+    task = kind(labels, small.tokenizer(), config.max_length, config.window_overlap)
     pair = "b" if config.data.pair_field else ""
     row = task.row_of(Text("a " * config.max_length, pair, "here", ("a", "b")))
     return task, task.batch(task.encode([row]).examples[:1], config.batch_size)

@@ -49,9 +49,9 @@ def test_the_files_hold_the_rows_of_each_split(tmp_path):
     fields = dict(train=str(path), text_field="a", pair_field="b", label_field="y", id_field="i")
     config = config_of(data=real_tasks.get_config("imdb").data.to_dict() | fields)
     kind = all_tasks.named(config.task)
-    before = read_splits(kind, config.data)
+    before = read_splits(kind, config.data, is_tested=True)
     found, said = rows.write(config, {TRAIN: 5, VALIDATION: 0}, tmp_path / "rows")
-    after = read_splits(kind, found.data)
+    after = read_splits(kind, found.data, is_tested=True)
     assert {split: [row[:3] for row in after[split]] for split in after} == {
         TRAIN: [row[:3] for row in rows.cut(before[TRAIN], 5)],
         **{split: [row[:3] for row in before[split]] for split in (VALIDATION, TEST)},

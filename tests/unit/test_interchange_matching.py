@@ -300,7 +300,7 @@ def test_a_config_that_is_written_reads_as_the_same(kind, tmp_path):
         ({"position_embedding_type": "relative_key"}, "position_embedding_type 'relative_key' is"),
         ({"hidden_act": "relu"}, "hidden_act 'relu' is not supported"),
         ({"is_decoder": True}, "is_decoder True is not supported"),
-        ({"architectures": ["BertForMultipleChoice"]}, "architecture 'BertForMultipleChoice' is"),
+        ({"architectures": ["BertLMHeadModel"]}, "architecture 'BertLMHeadModel' is"),
         ({"hidden_size": "12"}, r"config\.json: model\.width must be int"),
         ({"id2label": {"0": "a", "2": "b"}}, "id2label must give a name to every number"),
         ({"id2label": {"0": "a", "1": "a"}}, "id2label gives one name to two numbers"),

@@ -169,7 +169,7 @@ BAD_FILES = {
     # An offset in the file, not in the line: 8 bytes of lines, then 2 of this one.
     "not UTF-8": ("a.txt", b"one\n\ntwo\nab\xc4\n", r"a.txt is not UTF-8: byte 11 \(line 4\)"),
     "not UTF-8 after a BOM": ("a.txt", b"\xef\xbb\xbf\xff", "byte 3 "),
-    "suffix": ("a.doc", b"x", r"a.doc: .*'.doc'.*known are .txt, .csv, .tsv, .jsonl, .parquet"),
+    "suffix": ("a.doc", b"x", r"a.doc: .*'.doc'.*known are .txt, .csv, .tsv, .jsonl, .json, "),
     "damaged": ("a.txt.gz", gzip.compress(b"x" * 99)[:-9], "a.txt.gz cannot be read"),
     "not JSON": ("a.jsonl", b'{"text": "x"}\n{"text": \n', "a.jsonl:2 is not JSON"),
     "JSON list": ("a.jsonl", b"[1]\n", "a.jsonl:1 is a JSON list"),
@@ -411,7 +411,10 @@ def test_the_datasets_of_text_are_known_to_tfds(name, monkeypatch):
 
 @pytest.mark.parametrize(
     ("split", "field", "message"),
-    [("dev", "text", "no split 'dev'; it has train"), ("train", "body", "has 'label', 'text'")],
+    [
+        ("dev", "text", "no split 'dev'; it has train"),
+        ("train", "body", "has 'label', 'tags', 'text'"),
+    ],
 )
 def test_what_a_tfds_dataset_has_not_is_named(dataset, split, field, message):
     with pytest.raises(InputError, match=message):

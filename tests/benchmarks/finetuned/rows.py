@@ -46,7 +46,7 @@ def write(
 ) -> tuple[FinetuneConfig, dict[str, str]]:
     """Writes a file a split, cut to `most` where it is named there; the config that reads them,
     and what is to be said of each split."""
-    splits = read_splits(all_tasks.named(config.task), config.data)
+    splits = read_splits(all_tasks.named(config.task), config.data, is_tested=True)
     if not splits[TEST]:
         raise InputError("config.data.test is empty: name the rows to compare on.")
     directory.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ def digest(config: FinetuneConfig) -> str:
 def open_rows(config: FinetuneConfig) -> Opened:
     """As our fine-tuning does."""
     kind = all_tasks.named(config.task)
-    rows = read_splits(kind, config.data)
+    rows = read_splits(kind, config.data, is_tested=True)
     labels = kind.find_labels(rows[TRAIN], config.data)
     tokenizer = tokenizers.load(Path(config.init_from) / wd.TOKENIZER)
     task = kind(labels, tokenizer, config.max_length, config.window_overlap)
