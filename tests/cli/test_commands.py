@@ -251,6 +251,7 @@ def test_cpu_devices_that_wait_for_each_other_have_threads(environment, threads)
     assert done.stdout.strip() == threads
 
 
+@pytest.mark.slow
 def test_convert_out_and_in_then_predict(made, command, tmp_path):
     there, here = tmp_path / "hf", tmp_path / "here"
     printed = command(

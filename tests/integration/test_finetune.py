@@ -12,6 +12,7 @@ import pytest
 from integration import corpus
 
 from bert_jax.config import FinetuneConfig
+from bert_jax.data.encoding import windows
 from bert_jax.errors import Diverged, InputError
 from bert_jax.fields import build
 from bert_jax.tasks import evaluate, finetune, saved_model, tuning
@@ -19,6 +20,7 @@ from bert_jax.tasks.classify import Classify
 from bert_jax.tasks.predict import Predictor
 from bert_jax.tasks.splits import read_splits
 from bert_jax.tasks.task import Text
+from bert_jax.text import tokenizer as tokenizers
 from bert_jax.training.checkpoint import Checkpoints
 from bert_jax.training.logging import read_metrics
 from bert_jax.training.paths import map_paths
@@ -160,6 +162,7 @@ def train_rows(config):
     return read_splits(Classify, data, is_tested=False)["train"]
 
 
+@pytest.mark.slow
 def test_patience_zero_goes_to_the_end(pretrained, reviews_path, tmp_path, monkeypatch):
     config = corpus.finetune_config(reviews_path, pretrained)
     config.update(patience=0, evals_per_epoch=4)
@@ -194,6 +197,7 @@ def from_nothing(data, path, **changes):
 RARE = {"好": "罕", " 服！": "稀"}
 
 
+@pytest.mark.slow
 def test_labels_that_the_hash_keeps_from_training_are_known(data, tmp_path):
     rows = [*corpus.reviews(100), *RARE.items()]
     path = corpus.write_reviews(tmp_path / "rows.csv", rows)
@@ -318,6 +322,7 @@ def stop_at_save(patch, number):
     patch.setattr(Checkpoints, "save", stop)
 
 
+@pytest.mark.slow
 def test_interrupted_seeds_go_on_and_more_may_follow(seeds, tmp_path):
     config, directory, result = seeds
     with pytest.MonkeyPatch.context() as patch:
@@ -348,6 +353,7 @@ def test_seeds_are_not_put_over_a_run(data, pretrained, from_scratch, reviews_pa
         assert not [*workdir.glob("seed*")]
 
 
+@pytest.mark.slow
 def test_a_seed_that_falls_apart_leaves_the_others(seeds, tmp_path, monkeypatch):
     config, _, result = seeds
     validate = tuning.Tuning._validate
@@ -417,8 +423,9 @@ def test_layer_decay_scales_the_updates_from_layer_to_layer(
             assert abs(after[path] - start).max() == pytest.approx(wanted, rel=1e-3), path
 
 
+@pytest.mark.slow
 def test_a_long_text_is_learnt_and_answered_in_windows(data, tmp_path):
-    filler = "春天，城南的书店里坐满了人。"
+    filler = 8 * "春天，城南的书店里坐满了人。"
     rows = [(filler + text, label) for text, label in corpus.reviews(150)]
     path = corpus.write_reviews(tmp_path / "rows.csv", rows)
     config = from_nothing(data, path, max_length=16, window_overlap=4)
@@ -430,8 +437,13 @@ def test_a_long_text_is_learnt_and_answered_in_windows(data, tmp_path):
     predict = Predictor(saved_model.load(tmp_path / "run"))
     text = filler + "热茶糟糕，春天再看店员也失望。"
     (found,) = predict([Text(text, "", "a")])
-    # A character is a token, and two more go around each window.
-    parts = predict([Text(text[start : start + 14], "", "a") for start in (0, 10, 20)])
+    # Two tokens more go around each window.
+    tokenizer = tokenizers.load(data / "tokenizer")
+    offsets = tokenizer.encode(text).offsets
+    places = windows(len(offsets), 14, 4)
+    assert len(places) > 1
+    texts = [text[offsets[start][0] : offsets[end - 1][1]] for start, end in places]
+    parts = predict([Text(part, "", "a") for part in texts])
     of_parts = [part["probabilities"]["差评"] for part in parts]
     assert found["probabilities"]["差评"] == pytest.approx(np.mean(of_parts), rel=1e-5)
     assert np.ptp(of_parts) > 0.1

@@ -218,6 +218,7 @@ def test_fine_tuning_interrupted_between_evaluations(
     assert best == finetune.run(config, finetuned)
 
 
+@pytest.mark.slow
 def test_fine_tuning_of_parts_goes_on_where_it_was(pretrained, reviews_path, tmp_path, monkeypatch):
     config = corpus.finetune_config(reviews_path, pretrained)
     config.update(freeze_embeddings=True, layer_decay=0.5, head_steps=4)
@@ -238,6 +239,7 @@ def test_fine_tuning_of_parts_goes_on_where_it_was(pretrained, reviews_path, tmp
         assert (after[path] != before[path]).any() == has_moved, path
 
 
+@pytest.mark.slow
 def test_fine_tuning_goes_on_counting_towards_its_early_end(
     pretrained, reviews_path, tmp_path, monkeypatch
 ):
