@@ -12,8 +12,9 @@ tokens, of held-out text in blocks, as theirs is trained on, and of held-out row
 Preparing, cutting, evaluating and saving are not counted, compiling is.
 
 Runs are kept in `--workdir`, and taken from there where nothing changed. `--without=packing`
-trains ours once more with one instance a row, `gathered_head` with the decoder at every
-position, `schedule` with the peer's best rate and no warm-up, `batch` with its batch size.
+trains ours once more with one instance a row, `pairs` on text without next sentences,
+`gathered_head` with the decoder at every position, `schedule` with the peer's best rate and no
+warm-up, `batch` with its batch size, and `pairs+batch` without both.
 """
 
 import argparse
@@ -118,17 +119,18 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--theirs_model", type=_several(MODELS), default="published,same")
     parser.add_argument("--theirs_compiled", action="store_true", help="with torch.compile")
     parser.add_argument("--search_minutes", type=float, default=2.0, help="of each variant")
-    parser.add_argument("--finalists", type=int, default=1, help="variants that get all minutes")
+    parser.add_argument("--finalists", type=int, default=2, help="variants that get all minutes")
     parser.add_argument("--cores", type=int, default=2)
     return parser.parse_args(argv)
 
 
 def _several(kind: Callable[[str], Any] | tuple[str, ...]) -> Callable[[str], tuple[Any, ...]]:
-    """Values by commas, each read by `kind` or one of those that it lists."""
+    """Values by commas, each read by `kind`, or of those that it lists one or several with +."""
 
     def read(text: str) -> tuple[Any, ...]:
         parts = text.split(",")
-        if isinstance(kind, tuple) and not set(parts) <= set(kind):
+        names = {name for part in parts for name in part.split("+")}
+        if isinstance(kind, tuple) and not names <= set(kind):
             raise argparse.ArgumentTypeError(f"{text!r} is not of {', '.join(kind)}")
         return tuple(parts) if isinstance(kind, tuple) else tuple(map(kind, parts))
 

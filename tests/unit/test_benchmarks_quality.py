@@ -152,7 +152,7 @@ class Runs:
 def test_the_best_of_a_short_search_and_the_defaults_get_all_the_time():
     arguments = time_to_quality.parse(
         ["--data=x", "--theirs_learning_rate=1e-3,5e-5,2e-3", "--theirs_batch_size=8",
-         "--theirs_model=published", "--minutes=20", "--search_minutes=1"]
+         "--theirs_model=published", "--minutes=20", "--search_minutes=1", "--finalists=1"]
     )  # fmt: skip
     runs = Runs()
     found = time_to_quality._theirs(arguments, runs)
@@ -163,6 +163,7 @@ def test_the_best_of_a_short_search_and_the_defaults_get_all_the_time():
 
 def test_an_unknown_ablation_is_refused():
     read_names = time_to_quality._several(("packing", "batch"))
-    assert read_names("packing,batch") == ("packing", "batch")
-    with pytest.raises(argparse.ArgumentTypeError, match="packing, batch"):
-        read_names("pakcing")
+    assert read_names("packing,packing+batch") == ("packing", "packing+batch")
+    for bad in ("pakcing", "packing+pakcing", ""):
+        with pytest.raises(argparse.ArgumentTypeError, match="packing, batch"):
+            read_names(bad)

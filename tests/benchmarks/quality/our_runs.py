@@ -19,7 +19,9 @@ from tests.benchmarks.quality.curve import Curve, Point, tokens_at, training_sec
 from tests.benchmarks.quality.heldout import Evaluator
 from tests.benchmarks.quality.their_runs import Variant
 
-ABLATIONS = ("packing", "gathered_head", "schedule", "batch")
+ABLATIONS = ("pairs", "packing", "gathered_head", "schedule", "batch")
+# Of these the dataset is prepared anew, from the same documents and with the same vocabulary.
+PREPARED = {"pairs": {"objective": "mlm"}, "packing": {"packing": False}}
 NEVER = 1_000_000  # steps: more than there are
 
 
@@ -37,7 +39,8 @@ class OurRuns:
     def run(self, minutes: float, without: str, peer: Variant) -> Curve:
         """Trains, evaluates every point, and leaves the curve in the run's folder.
 
-        `without` is "" or one of ABLATIONS; what then stands in its place is the `peer`'s.
+        `without` is "", or one of ABLATIONS, or several joined by +; what then stands in their
+        place is the `peer`'s.
         """
         name = f"ours_without_{without}" if without else "ours"
         directory = self.workdir / f"{name}_{minutes:g}min"
@@ -72,30 +75,30 @@ class OurRuns:
             "save_every": every,
             "keep": NEVER,
         }
-        return (
-            fields
-            | {
-                "": {},
-                "packing": {},
-                "gathered_head": {
-                    "masking.max_predictions": dataset.read_manifest(self.data)["length"]
-                },
-                "schedule": {
-                    "optimizer.learning_rate": peer.learning_rate,
-                    "optimizer.warmup_fraction": 0.0,
-                },
-                "batch": {"batch_size": peer.batch_size},
-            }[without]
-        )
+        instead = {
+            "gathered_head": {
+                "masking.max_predictions": dataset.read_manifest(self.data)["length"]
+            },
+            "schedule": {
+                "optimizer.learning_rate": peer.learning_rate,
+                "optimizer.warmup_fraction": 0.0,
+            },
+            "batch": {"batch_size": peer.batch_size},
+        }
+        for part in without.split("+"):
+            fields |= instead.get(part, {})
+        return fields
 
     def _data(self, without: str) -> Path:
-        """The dataset, or the same documents and vocabulary with one instance a row."""
-        if without != "packing":
+        """The dataset that there is, or what of it the run is without prepared otherwise."""
+        parts = [part for part in without.split("+") if part in PREPARED]
+        if not parts:
             return self.data
-        directory = self.workdir / "data_without_packing"
+        directory = self.workdir / f"data_without_{'+'.join(parts)}"
         made_with = dataset.read_manifest(self.data)["config"]
         config = ConfigDict(made_with | {"workers": 1})
-        config.instances.packing = False
+        for part in parts:
+            config.instances.update(PREPARED[part])
         config.tokenizer.path = str(self.data / wd.TOKENIZER)
         prepare.run(config, directory)
         return directory
