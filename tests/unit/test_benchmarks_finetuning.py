@@ -139,6 +139,7 @@ def test_the_p_value_of_welch():
     ours = [0.80, 0.81, 0.82]
     assert welch(ours, THEIRS) == pytest.approx(0.49606, abs=1e-5)
     assert verdict(ours, THEIRS).endswith("p = 0.496")
+    assert 0 < welch([0.5, 0.6], [0.5, 0.5]) < 1  # without a warning
     assert (welch([0.5, 0.5], [0.5, 0.5]), welch([0.5, 0.5], [0.6, 0.6])) == (1.0, 0.0)
 
 
