@@ -13,6 +13,8 @@ from bert_jax.tasks.predict import Predictor
 from bert_jax.tasks.task import Text
 from bert_jax.training.sharding import make_mesh
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", autouse=True)
 def one_device():

@@ -247,6 +247,7 @@ def test_several_labels_are_learnt(data, tmp_path):
     assert list(bad) == ["text", "labels", "probabilities"]
 
 
+@pytest.mark.slow
 def test_a_value_of_the_second_text_is_learnt(data, tmp_path):
     rows = [{"text": a, "second": b, "label": value} for a, b, value in corpus.rated(200)]
     path = write_rows(tmp_path / "rows.jsonl", rows)

@@ -113,9 +113,8 @@ def test_phases_log_and_evaluate_at_their_ends(straight):
     assert [step for step, split in found if split == "heldout"] == [4, 5, 7, 10, 11, 13]
 
 
-@pytest.mark.parametrize(
-    "stop", [8, *[pytest.param(stop, marks=pytest.mark.slow) for stop in (5, 12)]]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [5, 8, 12])
 def test_a_phased_run_interrupted_anywhere_goes_on(
     stop, straight, short_data, data, tmp_path, monkeypatch
 ):

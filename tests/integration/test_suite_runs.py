@@ -11,6 +11,8 @@ from bert_jax.tasks import evaluate, finetune
 from bert_jax.training.sharding import make_mesh
 from configs import finetune_clue
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", autouse=True)
 def one_device():
