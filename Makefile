@@ -23,11 +23,6 @@ $(VENV)/installed-dev: $(VENV)/installed
 	$(RUN) -m pip install --quiet --disable-pip-version-check --editable .[dev]
 	@touch $@
 
-# The TPU compiler too: 137 MB, of which the other tests know nothing.
-$(VENV)/installed-slow: $(VENV)/installed-dev
-	$(RUN) -m pip install --quiet --disable-pip-version-check --editable .[dev,tpu-plan]
-	@touch $@
-
 quickstart: $(VENV)/installed
 	$(RUN) -m launch.quickstart --workdir=runs/quickstart
 
@@ -39,7 +34,8 @@ quickstart-tiny: $(VENV)/installed
 test: $(VENV)/installed-dev
 	$(RUN) -m pytest -m "not slow" --numprocesses auto --dist loadfile $(ARGS)
 
-test-slow: $(VENV)/installed-slow
+# Those of the TPU compiler run where `pip install -e .[tpu-plan]` has brought it, 137 MB.
+test-slow: $(VENV)/installed-dev
 	$(RUN) -m pytest -m slow $(ARGS)
 
 lint: $(VENV)/installed-dev

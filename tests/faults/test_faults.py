@@ -227,7 +227,9 @@ def test_the_disk_is_full_between_two_saves(victim, straight, small_disk, tell):
 
 def test_two_runs_in_one_workdir(victim, straight, tell):
     first = victim.start_until(5)
+    first.send_signal(signal.SIGSTOP)  # or it may have ended before the second has begun
     code, said = victim.run()
+    first.send_signal(signal.SIGCONT)
     assert code == 2, said
     assert f"is in use by process {first.pid} on " in said
     out, error = first.communicate(timeout=120)
