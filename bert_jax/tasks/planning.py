@@ -34,9 +34,7 @@ def run(
     Returns what is printed `as_json`. Raises InputError, after that, where it does not fit a
     slice, with the bytes and what would fit.
     """
-    # The devices here take no part, and a stored compilation would not tell its estimates.
-    jax.config.update("jax_platforms", "cpu")
-    jax.config.update("jax_enable_compilation_cache", False)
+    jax.config.update("jax_platforms", "cpu")  # the devices here take no part
     work, notes = _work(build(PretrainConfig, config))
     if not topologies:
         raise InputError("--topology names no slice: write VERSION:SHAPE, such as v5e:4x4.")

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import jax
 from jax.experimental import topologies
+from jax.experimental.compilation_cache import compilation_cache
 from jax.stages import Lowered
 
 from bert_jax.errors import InputError
@@ -76,7 +77,7 @@ def compile_step(lowered: Lowered) -> Program:
         # as_text() goes through jaxlib, which does not know all that libtpu writes.
         options = {"xla_dump_to": folder, "xla_dump_hlo_as_text": True}
         try:
-            with _hushed():
+            with _hushed(), _uncached():
                 compiled = lowered.compile(compiler_options=options)
         except jax.errors.JaxRuntimeError as error:
             found = _OUT_OF_MEMORY.search(str(error))
@@ -97,6 +98,22 @@ def compile_step(lowered: Lowered) -> Program:
         code=memory.generated_code_size_in_bytes,
         seconds=time.monotonic() - start,
     )
+
+
+@contextlib.contextmanager
+def _uncached() -> Iterator[None]:
+    """A stored compilation leaves no text behind, and nothing here could load it."""
+    before = jax.config.jax_enable_compilation_cache
+    try:
+        _use_cache(False)
+        yield
+    finally:
+        _use_cache(before)
+
+
+def _use_cache(is_used: bool) -> None:
+    jax.config.update("jax_enable_compilation_cache", is_used)
+    compilation_cache.reset_cache()  # what was decided at the first compilation holds till then
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from unittest import mock
 
 import jax
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from bert_jax.errors import InputError
 from bert_jax.training import aot
@@ -66,6 +67,47 @@ def test_a_kernel_that_needs_too_much_of_the_small_memory_is_another_refusal():
 def test_another_refusal_is_let_through():
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
         aot.compile_step(refused("INTERNAL: a bug"))
+
+
+@pytest.fixture
+def stored(tmp_path, monkeypatch):
+    """Whether a small program, compiled now, is stored; each call compiles another."""
+    settings = {
+        "jax_compilation_cache_dir": str(tmp_path),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: getattr(jax.config, name) for name in settings}
+    numbers = iter(range(3, 9))
+
+    def is_stored():
+        count, power = len(list(tmp_path.iterdir())), next(numbers)
+        jax.jit(lambda x: x**power).lower(1.0).compile()
+        return len(list(tmp_path.iterdir())) > count
+
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    yield is_stored
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
+def test_no_stored_compilation_is_taken(stored):
+    lowered, found = refused("INTERNAL: a bug"), []
+    refusal = lowered.compile.side_effect
+
+    def compile(**_):
+        found.append(stored())
+        raise refusal
+
+    lowered.compile.side_effect = compile
+    assert stored()
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
+        aot.compile_step(lowered)
+    assert found == [False]
+    assert stored()
 
 
 def test_what_libtpu_writes_is_hushed_and_nothing_else():
