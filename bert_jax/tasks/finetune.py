@@ -41,7 +41,9 @@ def run(config: Values, workdir: str | Path) -> dict[str, Any]:
     program = make_program(config, data, mesh)
 
     def tune(config: FinetuneConfig, directory: Path) -> dict[str, Any]:
-        wd.check_config(directory, config, is_begun=has_checkpoint(directory))
+        # Where seeds lie below, the config and the table above them are of all of them.
+        is_begun = has_checkpoint(directory) or any(directory.glob("seed_*"))
+        wd.check_config(directory, config, is_begun=is_begun)
         best = Tuning(config, start, data, program, directory).go()
         plots.draw_curves(directory)
         return best

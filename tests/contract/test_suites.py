@@ -1,13 +1,16 @@
 """Every task of the suites: its config builds, and names what the suite has."""
 
+import dataclasses
 import importlib
 
 import pytest
 from tensorflow_datasets.text import glue
 
 from bert_jax.config import FinetuneConfig
+from bert_jax.errors import InputError
 from bert_jax.fields import build
-from bert_jax.tasks import all_tasks
+from bert_jax.tasks import all_tasks, span_scores, submission
+from bert_jax.text import suites
 from configs import finetune_chinese, finetune_clue, finetune_glue
 
 SUITES = {
@@ -87,3 +90,16 @@ def test_clue_has_its_official_files():
         f"{name}_predict.json"
         for name in ("afqmc", "tnews11", "iflytek", "cmnli", "ocnli_50k", "cluewsc11", "csl")
     }
+
+
+def test_a_config_knows_the_forms_and_rules_that_there_are():
+    config = load("finetune_glue", "mnli")
+    known = (
+        (config.data, "form", suites.FORMS),
+        (config.data, "answer_rules", span_scores.RULES),
+        (config.submissions[0], "form", submission.FORMS),
+    )
+    for section, field, there_are in known:
+        with pytest.raises(InputError) as refused:
+            dataclasses.replace(section, **{field: ""})
+        assert str(refused.value).endswith(f"choose one of {', '.join(there_are)}."), field

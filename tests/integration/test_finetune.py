@@ -354,6 +354,17 @@ def test_seeds_are_not_put_over_a_run(data, pretrained, from_scratch, reviews_pa
         assert not [*workdir.glob("seed*")]
 
 
+def test_a_run_is_not_put_over_seeds(seeds):
+    config, directory, _ = seeds
+    before = (directory / "config.json").read_bytes()
+    alone = copy.deepcopy(config)
+    alone.seeds = 1
+    with pytest.raises(InputError, match=r"config\.seeds=2, and"):
+        finetune.run(alone, directory)
+    assert (directory / "config.json").read_bytes() == before
+    assert not [*directory.glob("checkpoints")]
+
+
 @pytest.mark.slow
 def test_a_seed_that_falls_apart_leaves_the_others(seeds, tmp_path, monkeypatch):
     config, _, result = seeds
