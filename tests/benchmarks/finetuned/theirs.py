@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 import transformers
 from torch.utils.data import DataLoader
@@ -27,19 +26,13 @@ from bert_jax.config import FinetuneConfig, OptimizerConfig
 from bert_jax.data.epochs import ordered_batches
 from bert_jax.fields import build
 from bert_jax.tasks.splits import TEST, TRAIN, VALIDATION
+from bert_jax.tasks.tag import Prediction
 from bert_jax.tasks.tuning import EVAL_BATCH, validation_steps
 from bert_jax.tasks.validations import Validations
 from tests.benchmarks.finetuned.report import Result, Seconds
 from tests.benchmarks.finetuned.rows import Opened, open_rows
 
 NOT_RATED = -100  # of a token without a label, in torch's cross-entropy
-
-
-class Tags(NamedTuple):
-    """As bert_jax.tasks.tag has it, for one text."""
-
-    tags: np.ndarray
-    probabilities: np.ndarray
 
 
 class Peer(NamedTuple):
@@ -57,9 +50,9 @@ def _of_text(problem: str, labels: Callable, predictions: Callable) -> Peer:
     return Peer(*kinds, {"problem_type": problem}, labels, predictions)
 
 
-def _tags(logits: torch.Tensor) -> list[Tags]:
+def _tags(logits: torch.Tensor) -> list[Prediction]:
     best, tags = logits.softmax(-1).max(-1)
-    return [Tags(*row) for row in zip(tags.numpy(), best.numpy(), strict=True)]
+    return [Prediction(*row) for row in zip(tags.numpy(), best.numpy(), strict=True)]
 
 
 PEERS = {
