@@ -41,7 +41,7 @@ from bert_jax.config import FinetuneConfig
 from bert_jax.errors import InputError
 from bert_jax.fields import build
 from bert_jax.tasks import conversion
-from bert_jax.tasks.splits import TRAIN, VALIDATION
+from bert_jax.tasks.splits import TRAIN
 from tests.benchmarks.finetuned import real_tasks
 from tests.benchmarks.finetuned.report import NAMES, Result, report
 from tests.benchmarks.finetuned.rows import digest, open_rows, write
@@ -130,9 +130,9 @@ def define_flags() -> flags.FlagHolder:
 def compare(values: dict[str, Any], directory: Path) -> None:
     """Runs what is not there, and prints the table."""
     given = flags.FLAGS
-    sizes = values.pop("benchmark", {"rows": 0, "validation_rows": 0})
-    most = {TRAIN: sizes["rows"] if given.rows is None else given.rows}
-    most[VALIDATION] = sizes["validation_rows"]
+    most = values.pop("benchmark", {})
+    if given.rows is not None:
+        most[TRAIN] = given.rows
     init_from = str(Path(given.init_from).absolute())
     config = build(FinetuneConfig, values | {"init_from": init_from, "seeds": 1})
     check_shared(config)

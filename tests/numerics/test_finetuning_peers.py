@@ -30,7 +30,9 @@ LABELS = {
     "classify": lambda n: "xyz"[n % 3],
     "multilabel": lambda n: [label for bit, label in enumerate("xyz") if n >> bit & 1],
     "regress": lambda n: n % 5 / 2,
+    "tag": lambda n: "BO"[n % 2],
 }
+METRICS = {"classify": "loss", "multilabel": "loss", "regress": "mse", "tag": "accuracy"}
 
 
 @pytest.fixture(scope="module")
@@ -65,13 +67,16 @@ def start(tmp_path_factory):
 
 
 def write_rows(path, task):
-    """Sixteen pairs of texts of several lengths."""
+    """Sixteen texts or pairs of texts, of several lengths."""
     rng = random.Random(0)
 
-    def text():
-        return " ".join(rng.choices(WORDS, k=rng.randint(2, 9)))
+    def row(n):
+        a, b = (rng.choices(WORDS, k=rng.randint(2, 9)) for _ in range(2))
+        if task == "tag":
+            return {"text": a, "label": [LABELS[task](int(word[1:])) for word in a]}
+        return {"text": " ".join(a), "pair": " ".join(b), "label": LABELS[task](n)}
 
-    rows = [{"text": text(), "pair": text(), "label": LABELS[task](n)} for n in range(1, 17)]
+    rows = [row(n) for n in range(1, 17)]
     path.write_text("\n".join(map(json.dumps, rows)) + "\n")
     return str(path)
 
@@ -79,12 +84,13 @@ def write_rows(path, task):
 def config_of(task, start, rows):
     """Eight steps, of which two warm up; a rate, a decay and a clipping that tell."""
     config = finetune_sentiment.get_config("tiny")
-    config.data.update(train=rows, validation=rows, test=rows, pair_field="pair")
+    config.data.update(train=rows, validation=rows, test=rows)
+    config.data.pair_field = "" if task == "tag" else "pair"
     config.model.update(dropout=0.0, attention_dropout=0.0)
     config.optimizer.update(learning_rate=0.01, warmup_fraction=0.25)
     config.optimizer.update(weight_decay=0.5, clip_norm=0.1)
     config.update(task=task, init_from=str(start), batch_size=16, epochs=8, evals_per_epoch=1)
-    config.update(metric="mse" if task == "regress" else "loss", patience=0)
+    config.update(metric=METRICS[task], patience=0)
     found = build(FinetuneConfig, config)
     finetuning.check_shared(found)
     return found
@@ -108,7 +114,8 @@ def test_both_systems_validate_the_same(task, start, tmp_path, monkeypatch, caps
     finetune.run(dataclasses.asdict(config), tmp_path / "ours")
     exported, _ = finetuning.export(str(start), tmp_path / "hf")
     capsys.readouterr()
-    result = theirs.Tuning(config, exported, group_by_length=False).go()
+    tuning = theirs.Tuning(config, exported, group_by_length=False)
+    result = tuning.go()
     printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     wanted, found = validations(read_metrics(tmp_path / "ours")), validations(printed)
     assert len(wanted) == len(found) == 8
@@ -117,6 +124,11 @@ def test_both_systems_validate_the_same(task, start, tmp_path, monkeypatch, caps
             [other[name] for name in ours], list(ours.values()), err_msg=str(ours), **TOLERANCE
         )
     # It has learnt: the steps were steps.
-    assert wanted[-1][config.metric] < 0.9 * wanted[0][config.metric]
+    first, last = (wanted[place][config.metric] for place in (0, -1))
+    assert last > first if task == "tag" else last < 0.9 * first
     assert result.steps == 8
     assert result.test == pytest.approx(result.validation)
+    for module in tuning.model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.5
+    assert tuning.score("test") == result.test  # which nothing drops out of

@@ -63,11 +63,24 @@ def test_the_files_hold_the_rows_of_each_split(tmp_path):
     assert rows.digest(found) != digest
 
 
+def test_the_files_hold_tagged_words(tmp_path):
+    (tmp_path / "a.conll").write_text("".join(f"w{n} x\nB O\n\n" for n in range(100)))
+    (tmp_path / "b.conll").write_text("u O\n")
+    files = {split: str(tmp_path / "b.conll") for split in (VALIDATION, TEST)}
+    values = real_tasks.get_config("msra_ner")
+    data = values.data.to_dict() | files | {"train": str(tmp_path / "a.conll")}
+    config = config_of(task="tag", metric="f1", data=data)
+    found, _ = rows.write(config, {TRAIN: 5}, tmp_path / "rows")
+    kind = all_tasks.named("tag")
+    (first, *others) = read_splits(kind, found.data, is_tested=True)[TRAIN]
+    assert len(others) == 4
+    assert (first.words[1], first.tags) == ("B", ("x", "O"))
+
+
 def test_each_task_is_comparable():
     for name in real_tasks.TASKS:
         values = real_tasks.get_config(name)
-        sizes = values.to_dict().pop("benchmark")
-        assert set(sizes) == {"rows", "validation_rows"}
+        assert set(values.benchmark) == set(rows.SPLITS)
         del values.benchmark
         values.init_from = "somewhere"
         finetuning.check_shared(build(FinetuneConfig, values))

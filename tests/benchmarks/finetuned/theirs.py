@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 import transformers
 from torch.utils.data import DataLoader
@@ -27,19 +26,13 @@ from bert_jax.config import FinetuneConfig, OptimizerConfig
 from bert_jax.data.epochs import ordered_batches
 from bert_jax.fields import build
 from bert_jax.tasks.splits import TEST, TRAIN, VALIDATION
+from bert_jax.tasks.tag import Prediction
 from bert_jax.tasks.tuning import EVAL_BATCH, validation_steps
 from bert_jax.tasks.validations import Validations
 from tests.benchmarks.finetuned.report import Result, Seconds
 from tests.benchmarks.finetuned.rows import Opened, open_rows
 
 NOT_RATED = -100  # of a token without a label, in torch's cross-entropy
-
-
-class Tags(NamedTuple):
-    """As bert_jax.tasks.tag has it, for one text."""
-
-    tags: np.ndarray
-    probabilities: np.ndarray
 
 
 class Peer(NamedTuple):
@@ -57,9 +50,9 @@ def _of_text(problem: str, labels: Callable, predictions: Callable) -> Peer:
     return Peer(*kinds, {"problem_type": problem}, labels, predictions)
 
 
-def _tags(logits: torch.Tensor) -> list[Tags]:
+def _tags(logits: torch.Tensor) -> list[Prediction]:
     best, tags = logits.softmax(-1).max(-1)
-    return [Tags(*row) for row in zip(tags.numpy(), best.numpy(), strict=True)]
+    return [Prediction(*row) for row in zip(tags.numpy(), best.numpy(), strict=True)]
 
 
 PEERS = {
@@ -86,7 +79,7 @@ class Tuning:
         self._config = config
         self._peer = PEERS[config.task]
         self._data: Opened = open_rows(config)
-        self._model = getattr(transformers, self._peer.model).from_pretrained(
+        self.model = getattr(transformers, self._peer.model).from_pretrained(
             start,
             num_labels=len(self._data.task.labels),
             hidden_dropout_prob=config.model.dropout,
@@ -100,7 +93,7 @@ class Tuning:
 
     def go(self) -> Result:
         """Trains, and evaluates the best on the test rows."""
-        config, data, model = self._config, self._data, self._model
+        config, data, model = self._config, self._data, self.model
         total = self._steps_per_epoch * config.epochs
         optimizer = make_optimizer(model, config.optimizer)
         warmup = round(config.optimizer.warmup_fraction * total)
@@ -122,7 +115,7 @@ class Tuning:
             if step not in validated:
                 continue
             training, began = training + time.perf_counter() - began, time.perf_counter()
-            metrics = self._score(VALIDATION)
+            metrics = self.score(VALIDATION)
             evaluating += time.perf_counter() - began
             point = {"step": step, "split": VALIDATION, **metrics}
             print(json.dumps(point), flush=True)
@@ -136,10 +129,26 @@ class Tuning:
         found, names = validations.best(), data.task.METRICS
         return Result(
             validation={name: found[name] for name in names if name in found},
-            test=self._score(TEST),
+            test=self.score(TEST),
             steps=step,
             seconds=Seconds(training, 0.0, evaluating),
         )
+
+    def score(self, split: str) -> dict[str, float]:
+        """By our definitions, with dropout off."""
+        task, rows, examples = self._data.task, self._data.rows[split], self._data.examples[split]
+        found: list[Any] = [None] * len(examples)
+        lengths = [example.length for example in examples]
+        self.model.eval()
+        with torch.inference_mode():
+            for indices in ordered_batches(lengths, batch_size=EVAL_BATCH):
+                batch = self._collate([self._features(examples[i]) for i in indices])
+                del batch["labels"]
+                predictions = self._peer.predictions(self.model(**batch).logits)
+                for index, prediction in zip(indices, predictions, strict=True):
+                    found[index] = prediction
+        self.model.train()
+        return task.score(rows, task.answers(rows, examples, found), self._config.data)
 
     def _loader(self, group_by_length: bool) -> DataLoader:
         examples = self._data.examples[TRAIN]
@@ -166,22 +175,6 @@ class Tuning:
             "attention_mask": [1] * len(ids),
             "labels": self._peer.labels(example),
         }
-
-    def _score(self, split: str) -> dict[str, float]:
-        """By our definitions, with dropout off."""
-        task, rows, examples = self._data.task, self._data.rows[split], self._data.examples[split]
-        found: list[Any] = [None] * len(examples)
-        lengths = [example.length for example in examples]
-        self._model.eval()
-        with torch.inference_mode():
-            for indices in ordered_batches(lengths, batch_size=EVAL_BATCH):
-                batch = self._collate([self._features(examples[i]) for i in indices])
-                del batch["labels"]
-                predictions = self._peer.predictions(self._model(**batch).logits)
-                for index, prediction in zip(indices, predictions, strict=True):
-                    found[index] = prediction
-        self._model.train()
-        return task.score(rows, task.answers(rows, examples, found), self._config.data)
 
 
 def make_optimizer(model: torch.nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
