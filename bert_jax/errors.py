@@ -1,6 +1,7 @@
 """The exceptions a user is meant to read, and what they say of others."""
 
 import signal
+from collections.abc import Sequence
 
 
 class InputError(ValueError):
@@ -37,3 +38,9 @@ def root_cause(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__
     return error
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first ten, and how many more there are."""
+    more = f" and {len(names) - 10:,} more" if len(names) > 10 else ""
+    return ", ".join(names[:10]) + more

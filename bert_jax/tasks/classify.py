@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from bert_jax.arrays import ClassifyBatch
 from bert_jax.config import FinetuneConfig, LabelledDataConfig
-from bert_jax.errors import InputError
+from bert_jax.errors import InputError, listed
 from bert_jax.tasks import scores
 from bert_jax.tasks.calibration import BINS, expected_error, reliability
 from bert_jax.tasks.evaluation_report import Section
@@ -49,7 +49,7 @@ class Classify(TextTask):
         if data.positive_label and data.positive_label not in labels:
             raise InputError(
                 f"config.data.positive_label={data.positive_label!r} is none of the labels of"
-                f" {data.train}: choose one of {', '.join(labels)}."
+                f" {data.train}: choose one of {listed(labels)}."
             )
         return labels
 

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 from bert_jax.arrays import TagBatch
 from bert_jax.config import FinetuneConfig, LabelledDataConfig, ModelConfig
 from bert_jax.data.encoding import SINGLE_SPECIAL, Encoding, pad_tokens, single, windows
-from bert_jax.errors import InputError
+from bert_jax.errors import InputError, listed
 from bert_jax.model.bert import TagModel
 from bert_jax.tasks import scores
 from bert_jax.tasks.evaluation_report import NOT_DEFINED, Section
@@ -313,9 +313,9 @@ def _refuse(row: TaggedText, labels: Sequence[str]) -> None:
     what = (
         f"is outside the scheme {scheme} of the training rows"
         if scheme != PLAIN
-        else ("was never seen in training")
+        else "was never seen in training"
     )
     raise InputError(
         f"{place_of(row, place)}: tag {tag!r} of {row.words[place]!r} {what}"
-        f" (known: {', '.join(labels)}); correct it or leave the sentence out."
+        f" (known: {listed(labels)}); correct it or leave the sentence out."
     )

@@ -17,12 +17,10 @@ from bert_jax.data.encoding import (
     single,
     windows,
 )
-from bert_jax.errors import InputError
+from bert_jax.errors import InputError, listed
 from bert_jax.model.bert import ClassifyModel
 from bert_jax.tasks.task import Encoded, Task, Text
 from bert_jax.text.labelled import Label, LabelledText
-
-SHOWN = 10  # of the known labels, in a message
 
 
 class Example(NamedTuple):
@@ -127,10 +125,8 @@ class TextTask(Task):
 def index_of(label: str, labels: Sequence[str], where: str) -> int:
     """Its place among the labels; InputError where it is none of them."""
     if label not in labels:
-        known = ", ".join(labels[:SHOWN])
-        more = f" and {len(labels) - SHOWN:,} more" if len(labels) > SHOWN else ""
         raise InputError(
             f"{where}: label {label!r} was never seen in training"
-            f" (known: {known}{more}); correct it or leave the row out."
+            f" (known: {listed(labels)}); correct it or leave the row out."
         )
     return labels.index(label)

@@ -113,6 +113,9 @@ def test_a_tag_outside_the_scheme_is_named_with_its_line():
         task().encode(rows)
     with pytest.raises(InputError, match=r"^a\.jsonl:3: tag 'S-X' of 'b' is outside the scheme"):
         task().encode([row("a b", ["O", "S-X"], where="a.jsonl:3")])
+    many = task(labels=tuple(f"B-{n:02}" for n in range(12)))
+    with pytest.raises(InputError, match=r"\(known: B-00, .*, B-09 and 2 more\)"):
+        many.encode([row("a", ["B-12"])])
     plain = task(labels=("NN", "VB"))
     with pytest.raises(InputError, match=r"^a\.conll:1: tag 'DT' of 'a' was never seen in train"):
         plain.encode([row("a", ["DT"])])
@@ -217,6 +220,9 @@ def test_entities_are_told_by_characters():
     assert found == [("X", "中国", 0.75), ("Y", "EU's", 0.5), ("X", "\U00020000", 0.125)]
     for entity in shown["entities"]:
         assert TEXT[entity["start"] : entity["end"]] == entity["text"]
+    many = task(labels=tuple(f"B-{n:02}" for n in range(12)))
+    with pytest.raises(InputError, match=r"\(known: B-00, .*, B-09 and 2 more\)"):
+        many.encode([row("a", ["B-12"])])
     plain = task(labels=("NN", "VB"))
     shown = plain.shown(asked, Answer(("NN",) * len(tags), sure))
     assert [e["text"] for e in shown["entities"]][:3] == ["中", "国", "a.b"]
