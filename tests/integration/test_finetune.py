@@ -462,7 +462,7 @@ def test_a_long_text_is_learnt_and_answered_in_windows(data, tmp_path):
     assert found["label"] == "差评"
 
 
-def test_class_weights_are_for_training_alone(pretrained, reviews_path, tmp_path, monkeypatch):
+def test_class_weights_reach_the_training(pretrained, reviews_path, tmp_path, monkeypatch):
     config = corpus.finetune_config(reviews_path, pretrained)
     config.class_weights = "balanced"
     found = {}
