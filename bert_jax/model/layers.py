@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from bert_jax.config import ModelConfig
 from bert_jax.model.kernels import add_norm as add_norm_kernel
 from bert_jax.model.kernels import dropout as dropout_kernel
-from bert_jax.model.kernels.bits import RESOLUTION, dropped_of, kept_scale
+from bert_jax.model.kernels.bits import RESOLUTION, dropped_of, kept_by_place, kept_scale
 from bert_jax.model.kernels.sharded import add_norm_of, divides_rows, drop
 from bert_jax.model.platform import is_tpu
 
@@ -153,9 +153,8 @@ def _normal_below(x: Float[Array, "..."]) -> Float[Array, "..."]:
 class Dropout(nn.Module):
     """Zeroes a share `rate` of the elements and scales the others up.
 
-    Draws 16 random bits an element, so the rate is met to 1 in 65,536; half the random
-    numbers of `flax.linen.Dropout` for the same expectation. On a TPU the chip's own
-    generator draws them.
+    The rate is met to 1 in 65,536. On a TPU the chip's own generator draws the bits, elsewhere
+    a hash.
     """
 
     rate: float
@@ -171,7 +170,7 @@ class Dropout(nn.Module):
         key, mesh = self.key(), self.mesh
         if is_tpu(mesh) and dropout_kernel.fits(x.shape) and divides_rows(mesh, x.shape[0]):
             return drop(x, rate=self.rate, random_key=key, mesh=mesh, interpret=False)
-        is_kept = jax.random.bits(key, x.shape, jnp.uint16) >= dropped
+        is_kept = kept_by_place(key, x.shape, dropped)
         return jnp.where(is_kept, x * jnp.asarray(kept_scale(dropped), x.dtype), 0)
 
     def key(self) -> Any:

@@ -12,6 +12,7 @@ from small import model_config
 
 from bert_jax.arrays import PretrainBatch, Tokens
 from bert_jax.model.bert import PretrainModel
+from bert_jax.model.kernels.bits import RESOLUTION, kept_by_place
 from bert_jax.model.layers import Dropout
 from bert_jax.tasks.pretrain import init_params, make_objective
 from bert_jax.training.metrics import divide
@@ -146,6 +147,22 @@ def test_dropout_meets_its_rate_and_keeps_the_mean(rate):
     for axis in (0, 1):
         spread = (out == 0).mean(axis).std()
         assert spread == pytest.approx(math.sqrt(rate * (1 - rate) / 1000), rel=0.15)
+
+
+def test_dropout_is_drawn_apart_for_each_row_place_and_key():
+    drawn = [
+        np.asarray(kept_by_place(jax.random.key(seed), (64, 16, 512), RESOLUTION // 2))
+        for seed in (1, 2)
+    ]
+    first, second = (2.0 * kept.reshape(64, -1) - 1 for kept in drawn)
+    bound = 4.5 / math.sqrt(first.size)
+    assert abs((first * second).mean()) < bound
+    for axis, shift in ((0, 1), (1, 1), (1, 512)):  # rows, neighbours, the same place of a head
+        assert abs((first * np.roll(first, shift, axis)).mean()) < bound
+    # No row is another one moved along.
+    spectra = np.fft.fft(first)
+    moved = np.fft.ifft(spectra[:-1] * spectra[1:].conj()).real / first.shape[1]
+    assert abs(moved).max() < 6 / math.sqrt(first.shape[1])
 
 
 def test_dropout_of_all_or_nothing():

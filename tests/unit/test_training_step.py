@@ -151,7 +151,7 @@ def test_microbatches_of_unequal_weight_are_the_whole_batch(microbatches):
 
 @pytest.mark.parametrize("mesh", ["8", "4x2", "2x2x2"])
 def test_one_device_and_eight_take_the_same_step(mesh):
-    # threefry draws the same dropout on any mesh.
+    # Dropout is by place, on any mesh the same.
     assert_same_step(take_step(mesh, model=WITH_DROPOUT), take_step("1", model=WITH_DROPOUT))
 
 

@@ -49,9 +49,28 @@ def is_kept(
     """
     rows, columns = shape
     words = draw(_mix(seed[0] + row * GOLDEN), _mix(seed[1] + column * ROOT), (rows // 2, columns))
-    # Signed words are uniform from -2**31 on: the vector unit compares no unsigned ones.
-    threshold = dropped * RESOLUTION - 2**31
-    return jnp.concatenate([words, words << 16]) >= threshold
+    return jnp.concatenate([words, words << 16]) >= _threshold(dropped)
+
+
+def _threshold(dropped: int) -> int:
+    """Signed words are uniform from -2**31 on: a TPU's vector unit compares no unsigned ones."""
+    return dropped * RESOLUTION - 2**31
+
+
+def kept_by_place(key: jax.Array, shape: tuple[int, ...], dropped: int) -> Bool[Array, "..."]:
+    """Which elements of an array stay, outside of kernels: by a hash of the key, the row and the
+    place in it, on any mesh the same.
+
+    That is arithmetic, which the compiler does where the bits are used. jax's own generators
+    fill an array first, which took longer than the attention that they dropped from.
+    """
+    first, second = seed_words(key, 1)[0]
+    place = jnp.zeros(shape, jnp.int32)
+    for axis in range(1, len(shape)):
+        place = place * shape[axis] + jax.lax.broadcasted_iota(jnp.int32, shape, axis)
+    row = jax.lax.broadcasted_iota(jnp.int32, (shape[0], *[1] * (len(shape) - 1)), 0)
+    words = _mix(_mix(place * GOLDEN + first) ^ _mix(row * GOLDEN + second))
+    return words >= _threshold(dropped)
 
 
 def draw_of(interpret: bool) -> Draw:
