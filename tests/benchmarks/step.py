@@ -124,8 +124,9 @@ def work(arguments: argparse.Namespace) -> None:
     answers = sys.stdout
     sys.stdout = sys.stderr
     for _, batch in zip(sys.stdin, batches(arguments, length), strict=False):
+        prepared = system.prepare(batch)
         start = time.perf_counter()
-        loss = system(batch)
+        loss = system.step(prepared)
         seconds = time.perf_counter() - start
         print(
             json.dumps([seconds, int((batch.tokens.instances > 0).sum()), loss]),

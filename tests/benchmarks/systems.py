@@ -1,4 +1,8 @@
-"""Ours and others' train steps behind one signature: a batch in, its loss out."""
+"""Ours and others' train steps behind one signature: a batch in, its loss out.
+
+What a batch is made into before a step, and the compilation for a batch of another shape, are
+`prepare`'s, which no clock counts.
+"""
 
 import importlib
 from collections.abc import Callable
@@ -12,7 +16,10 @@ IGNORED = -100  # the label of a token that no loss is taken of, as transformers
 PADDED_TO = 8  # rows of a peer have a multiple of this many tokens
 LEARNING_RATE, WEIGHT_DECAY, CLIP_NORM = 1e-4, 0.01, 1.0
 
-System = Callable[[PretrainBatch], float]
+
+class System(NamedTuple):
+    prepare: Callable[[PretrainBatch], Any]
+    step: Callable[[Any], float]  # of what was prepared
 
 
 class Settings(NamedTuple):
@@ -93,7 +100,7 @@ def bert_jax(settings: Settings) -> System:
         state, metrics = step(state, place(batch))
         return float(metrics["loss"].total)
 
-    return run
+    return System(lambda batch: batch, run)
 
 
 def hugging_face_torch(settings: Settings, *, compiled: bool, masked_only: bool) -> System:
@@ -122,8 +129,10 @@ def hugging_face_torch(settings: Settings, *, compiled: bool, masked_only: bool)
     if compiled:
         loss_of = torch.compile(loss_of)
 
-    def run(batch: PretrainBatch) -> float:
-        inputs = {name: torch.from_numpy(a) for name, a in one_a_row(batch)._asdict().items()}
+    def prepare(batch: PretrainBatch) -> dict[str, Any]:
+        return {name: torch.from_numpy(a) for name, a in one_a_row(batch)._asdict().items()}
+
+    def run(inputs: dict[str, Any]) -> float:
         loss = loss_of(inputs)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
@@ -131,7 +140,7 @@ def hugging_face_torch(settings: Settings, *, compiled: bool, masked_only: bool)
         optimizer.zero_grad()
         return loss.item()
 
-    return run
+    return System(prepare, run)
 
 
 def hugging_face_flax(settings: Settings) -> System:
@@ -164,7 +173,6 @@ def hugging_face_flax(settings: Settings) -> System:
         ).mean()
         return mlm + following
 
-    @jax.jit
     def update(state, inputs):
         params, moments, key = state
         key, dropout = jax.random.split(key)
@@ -175,13 +183,21 @@ def hugging_face_flax(settings: Settings) -> System:
     update = jax.jit(update, donate_argnums=0)
     state = (model.params, jax.jit(optimizer.init)(model.params), jax.random.key(0, impl="rbg"))
 
-    def run(batch: PretrainBatch) -> float:
-        nonlocal state
+    compiled: dict[tuple[int, ...], Any] = {}  # by the shape of the batch
+
+    def prepare(batch: PretrainBatch) -> dict[str, Any]:
         inputs = {name: a.astype(np.int32) for name, a in one_a_row(batch)._asdict().items()}
-        state, loss = update(state, inputs)
+        shape = inputs["input_ids"].shape
+        if shape not in compiled:
+            compiled[shape] = update.lower(state, inputs).compile()
+        return inputs
+
+    def run(inputs: dict[str, Any]) -> float:
+        nonlocal state
+        state, loss = compiled[inputs["input_ids"].shape](state, inputs)
         return loss.item()
 
-    return run
+    return System(prepare, run)
 
 
 def _config(settings: Settings) -> Any:

@@ -5,9 +5,9 @@
 
 The same documents, held-out documents, vocabulary, model size and cores for both. Theirs:
 BertForMaskedLM as run_mlm.py trains it, by the rates, batch sizes and initialisations that are
-named here: each for `--search_minutes`, then the best of them, and the recipe's own defaults,
-for all the time. Ours: `python -m bert_jax.pretrain` with `--config`, whose schedule ends after
-`--share` of that time. Every point of both is evaluated by the same code on the same masked
+named here: each for `--search_minutes`, then the best of them, and the recipe's own defaults
+where they are among them, for all the time. Ours: `python -m bert_jax.pretrain` with `--config`,
+whose schedule ends after `--share` of that time. Every point of both is evaluated by the same code on the same masked
 tokens, of held-out text in blocks, as theirs is trained on, and of held-out rows, as ours is.
 Preparing, cutting, evaluating and saving are not counted, compiling is.
 

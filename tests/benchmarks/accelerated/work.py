@@ -74,10 +74,8 @@ def largest_batch(bytes_at: dict[int, int], limit: int) -> int:
     """The largest power of two whose bytes, in a straight line through two batches', fit."""
     (few, small), (more, large) = sorted(bytes_at.items())
     a_row = (large - small) / (more - few)
-    batch_size = 1
-    while small + (2 * batch_size - few) * a_row <= limit:
-        batch_size *= 2
-    return batch_size
+    sizes = (2**power for power in range(16))
+    return max((size for size in sizes if small + (size - few) * a_row <= limit), default=1)
 
 
 def step_ms(
