@@ -7,9 +7,9 @@ The same documents, held-out documents, vocabulary, model size and cores for bot
 BertForMaskedLM as run_mlm.py trains it, by the rates, batch sizes and initialisations that are
 named here: each for `--search_minutes`, then the best of them, and the recipe's own defaults
 where they are among them, for all the time. Ours: `python -m bert_jax.pretrain` with `--config`,
-whose schedule ends after `--share` of that time. Every point of both is evaluated by the same code on the same masked
-tokens, of held-out text in blocks, as theirs is trained on, and of held-out rows, as ours is.
-Preparing, cutting, evaluating and saving are not counted, compiling is.
+whose schedule ends after `--share` of that time. Every point of both is evaluated by the same
+code on the same masked tokens, of held-out text in blocks, as theirs is trained on, and of
+held-out rows, as ours is. Preparing, cutting, evaluating and saving are not counted, compiling is.
 
 Runs are kept in `--workdir`, and taken from there where nothing changed. `--without=packing`
 trains ours once more with one instance a row, `pairs` on text without next sentences,
