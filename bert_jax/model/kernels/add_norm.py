@@ -62,7 +62,7 @@ def forward(
         out_shape=[jax.ShapeDtypeStruct(x.shape, x.dtype)] * 2,
         name=FORWARD,
         interpret=plan.interpret,
-        compiler_params=_PARAMS,
+        compiler_params=_FORWARD_ORDER,
     )(seed, x, update, update_bias, scale, bias)
 
 
@@ -91,7 +91,7 @@ def backward(
         out_shape=[jax.ShapeDtypeStruct(total.shape, total.dtype)] * 2 + [of_rows] * 3,
         name=BACKWARD,
         interpret=plan.interpret,
-        compiler_params=_PARAMS,
+        compiler_params=_BACKWARD_ORDER,
     )(seed, total, gradient, scale)
 
 
@@ -121,7 +121,9 @@ def _work(shapes: Sequence[tuple[int, ...]], operations: float) -> KernelWork:
 
 
 _SEED = pl.BlockSpec(memory_space=pltpu.SMEM)
-_PARAMS = pltpu.CompilerParams(dimension_semantics=("arbitrary", "arbitrary"))
+# A chip's two cores share the rows. The backward pass sums over a row's parts in turn.
+_FORWARD_ORDER = pltpu.CompilerParams(dimension_semantics=(pltpu.PARALLEL, pltpu.PARALLEL))
+_BACKWARD_ORDER = pltpu.CompilerParams(dimension_semantics=(pltpu.PARALLEL, pltpu.ARBITRARY))
 
 
 def _grid(shape: tuple[int, int, int]) -> tuple[int, int]:

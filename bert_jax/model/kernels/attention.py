@@ -170,7 +170,8 @@ def _blocks(plan: Plan, length: int) -> tuple[pl.BlockSpec, ...]:
 def _options(plan: Plan) -> dict:
     return dict(
         interpret=plan.interpret,
-        compiler_params=pltpu.CompilerParams(dimension_semantics=("arbitrary", "arbitrary")),
+        # Every block of heads of every row on its own: a chip's two cores share them.
+        compiler_params=pltpu.CompilerParams(dimension_semantics=(pltpu.PARALLEL, pltpu.PARALLEL)),
     )
 
 

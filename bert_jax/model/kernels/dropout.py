@@ -55,7 +55,7 @@ def drop(
         out_shape=jax.ShapeDtypeStruct(x.shape, x.dtype),
         name=NAME,
         interpret=interpret,
-        compiler_params=pltpu.CompilerParams(dimension_semantics=("arbitrary", "arbitrary")),
+        compiler_params=pltpu.CompilerParams(dimension_semantics=(pltpu.PARALLEL, pltpu.PARALLEL)),
     )(seed, x)
 
 
