@@ -3,12 +3,12 @@
 from collections.abc import Callable, Sequence
 
 from bert_jax.model.kernels import add_norm, attention, dropout
-from bert_jax.model.kernels.work import KernelWork
+from bert_jax.model.kernels.work import KernelWork, Operand
 
-__all__ = ["KERNELS", "KernelWork"]
+__all__ = ["KERNELS", "KernelWork", "Operand"]
 
-# From the shapes of a call's operands, on one chip.
-KERNELS: dict[str, Callable[[Sequence[tuple[int, ...]]], KernelWork]] = {
+# From a call's operands, on one chip, and the width of the chip's matrix units.
+KERNELS: dict[str, Callable[[Sequence[Operand], int], KernelWork]] = {
     attention.FORWARD: attention.forward_work,
     attention.BACKWARD: attention.backward_work,
     add_norm.FORWARD: add_norm.forward_work,

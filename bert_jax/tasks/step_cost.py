@@ -7,7 +7,7 @@ import re
 from typing import NamedTuple
 
 from bert_jax.errors import InputError
-from bert_jax.model.kernel_work import KERNELS
+from bert_jax.model.kernel_work import KERNELS, Operand
 from bert_jax.training.hardware import RANDOM_CYCLES, Tpu
 from bert_jax.training.hlo import COLLECTIVES, PALLAS, Executed, Shape, executed
 
@@ -124,7 +124,8 @@ def _kernel_seconds(each: Executed, tpu: Tpu) -> float:
             f"the step holds the Pallas kernel {name!r}, whose work is not known:"
             " add it to KERNELS in bert_jax/model/kernel_work.py."
         )
-    work = KERNELS[name]([shape.sizes for shape in each.operands])
+    operands = [Operand(shape.sizes, shape.itemsize) for shape in each.operands]
+    work = KERNELS[name](operands, tpu.matrix_unit)
     return tpu.kernel_seconds(**work._asdict())
 
 

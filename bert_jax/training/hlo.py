@@ -36,10 +36,15 @@ class Shape(NamedTuple):
     is_in_hbm: bool  # else in on-chip memory
 
     @property
+    def itemsize(self) -> int:
+        """Bytes of a number."""
+        bits = re.search(r"\d+", self.dtype)  # pred, which is a byte, has none
+        return max(int(bits[0]) // 8 if bits else 1, 1)
+
+    @property
     def bytes(self) -> int:
         """As HLO counts them, padding left out."""
-        bits = re.search(r"\d+", self.dtype)  # pred, which is a byte, has none
-        return max(int(bits[0]) // 8 if bits else 1, 1) * math.prod(self.sizes)
+        return self.itemsize * math.prod(self.sizes)
 
 
 class Instruction(NamedTuple):

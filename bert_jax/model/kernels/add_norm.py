@@ -7,6 +7,7 @@ one for each mean.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 
 import jax
@@ -16,7 +17,7 @@ from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float, Int
 
 from bert_jax.model.kernels.bits import draw_of, is_kept, kept_scale
-from bert_jax.model.kernels.work import KernelWork
+from bert_jax.model.kernels.work import KernelWork, Operand
 
 FORWARD, BACKWARD = "add_norm_forward", "add_norm_backward"
 # Tokens on chip at once, the most of these that divide a row.
@@ -95,28 +96,27 @@ def backward(
     )(seed, total, gradient, scale)
 
 
-def forward_work(shapes: Sequence[tuple[int, ...]]) -> KernelWork:
-    """In bfloat16, with dropout: of each element conversions 5, bias 1, dropout 3.5, sum 1,
+def forward_work(operands: Sequence[Operand], matrix_unit: int) -> KernelWork:
+    """With dropout, as in bfloat16: of each element conversions 5, bias 1, dropout 3.5, sum 1,
     mean 2, deviation 3, scale and bias 3."""
-    return _work(shapes, 18.5)
+    return _work(operands, 18.5)
 
 
-def backward_work(shapes: Sequence[tuple[int, ...]]) -> KernelWork:
-    """In bfloat16, with dropout: of each element conversions 4, mean and deviation 6, the three
+def backward_work(operands: Sequence[Operand], matrix_unit: int) -> KernelWork:
+    """With dropout, as in bfloat16: of each element conversions 4, mean and deviation 6, the three
     vectors' gradients 4, slopes 8, dropout 3.5."""
-    return _work(shapes, 25.5)
+    return _work(operands, 25.5)
 
 
-def _work(shapes: Sequence[tuple[int, ...]], operations: float) -> KernelWork:
+def _work(operands: Sequence[Operand], operations: float) -> KernelWork:
     """Both passes read two arrays and write two."""
-    _, (rows, length, width), *_ = shapes
-    elements = rows * length * width
+    elements = math.prod(operands[1].sizes)
     return KernelWork(
         matmul_flops=0,
         exponentials=0,
         random_words=elements / 2,
         elementwise=operations * elements,
-        bytes=4 * 2 * elements,
+        bytes=4 * operands[1].itemsize * elements,
     )
 
 
