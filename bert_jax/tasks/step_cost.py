@@ -16,7 +16,7 @@ DROPOUT, COLLECTIVE, COPY, OTHER = "dropout", "collectives", "copies", "other"
 _SCOPES = {
     DROPOUT: re.compile(r"dropout\b"),
     "embeddings": re.compile(r"\bembeddings\b"),
-    "attention": re.compile(r"\battention"),
+    "attention": re.compile(r"\battention|\bsplash"),
     "feed-forward": re.compile(r"\bfeed_forward"),
     "vocabulary head": re.compile(r"\bmlm\b"),
     "optimizer": re.compile(r"\boptimizer\b"),
@@ -118,7 +118,7 @@ def _dropout_seconds(each: Executed, tpu: Tpu) -> float:
 
 def _kernel_seconds(each: Executed, tpu: Tpu) -> float:
     found = re.search(r"(\w+)\)*/pallas_call$", each.instruction.scope)
-    name = found[1] if found else each.instruction.name
+    name = found[1] if found else each.instruction.name.partition(".")[0]
     if name not in KERNELS:
         raise InputError(
             f"the step holds the Pallas kernel {name!r}, whose work is not known:"
@@ -135,8 +135,10 @@ def _group(each: Executed) -> str:
         return COLLECTIVE
     if instruction.opcode == "copy" or instruction.name.startswith("copy"):
         return COPY
+    # Splash attention has no scope.
+    scope = instruction.scope or instruction.name
     for name, pattern in _SCOPES.items():
-        if pattern.search(instruction.scope):
+        if pattern.search(scope):
             return name
     return OTHER
 

@@ -3,7 +3,7 @@
 import pytest
 
 from bert_jax.model.kernel_work import KERNELS, Operand
-from bert_jax.model.kernels import add_norm, attention, dropout
+from bert_jax.model.kernels import add_norm, attention, dropout, splash
 
 ROWS, LENGTH, WIDTH, HEADS = 3, 512, 256, 2  # heads of 64, two in a block
 
@@ -48,3 +48,27 @@ def test_a_wider_matrix_unit_is_filled_up_too(name, length, times):
     narrow, wide = (KERNELS[name](given, unit) for unit in (128, 256))
     assert wide.matmul_flops == pytest.approx(times * narrow.matmul_flops)
     assert wide._replace(matmul_flops=0) == narrow._replace(matmul_flops=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "products", "exponentials", "once"),
+    [
+        ("splash_mha_fwd_segmented_residuals", 3, 2, 2),
+        ("splash_mha_dq_segmented_no_residuals", 3, 1, 3),
+        ("splash_mha_dkv_segmented_no_residuals", 4, 1, 4),
+    ],
+)
+@pytest.mark.parametrize(("itemsize", "times"), [(2, 1), (4, 2)])
+@pytest.mark.parametrize(("head_size", "lanes"), [(64, 128), (128, 128), (160, 256)])
+def test_splash_attention_goes_block_by_block(
+    name, products, exponentials, once, itemsize, times, head_size, lanes
+):
+    heads = 4
+    tokens = Operand((ROWS, heads, LENGTH, head_size), itemsize)
+    work = splash.WORK[name]([Operand((1, 1, 1), 1)] * 2 + [tokens] * 3, 128)
+    scores = ROWS * heads * LENGTH * LENGTH
+    assert work.matmul_flops == products * times * 2 * scores * lanes
+    assert (work.exponentials, work.random_words) == (exponentials * scores, 0)
+    # Two arrays are read for each of four blocks of the other tokens.
+    arrays = (once + 2 * 4) * lanes * itemsize
+    assert work.bytes == ROWS * heads * LENGTH * (arrays + 2 * 128 * 4)

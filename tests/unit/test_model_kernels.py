@@ -11,7 +11,7 @@ from jax.experimental.pallas import tpu as pltpu
 from jax.extend import core
 
 from bert_jax.config import MeshConfig
-from bert_jax.model.kernel_work import KERNELS
+from bert_jax.model.kernel_work import OWN
 from bert_jax.model.kernels import bits
 from bert_jax.model.kernels.sharded import add_norm_of, drop, fused_attention
 from bert_jax.training.sharding import make_mesh
@@ -268,7 +268,7 @@ def is_moved(index_map, dimension, grid):
     return at(*start) != at(*(start + (np.arange(len(grid)) == dimension)))
 
 
-@pytest.mark.parametrize("name", sorted(KERNELS))
+@pytest.mark.parametrize("name", sorted(OWN))
 def test_blocks_that_add_to_no_other_are_shared_by_two_cores(name):
     """As those of a v4 or v5p chip share what is marked as parallel, and nothing else."""
     inputs, instances = attention_inputs(2, 128, 4, 64)

@@ -111,6 +111,14 @@ def test_a_pallas_kernel_is_its_work(monkeypatch, version):
     assert cost.by_formula == {"Pallas kernels": pytest.approx(8e-3)}
 
 
+def test_splash_attention_is_known_without_a_scope():
+    tokens = line("%q", "parameter", "1", shape="bf16[2,4,128,64]{3,2,1,0:T(8,128)(2,1)}")
+    rest = 'custom_call_target="tpu_custom_call"'
+    call = line("%splash_mha_dq_segmented_no_residuals.12", "custom-call", "%p, %p, %q", rest)
+    cost = step_cost(program(tokens, call), V5E)
+    assert cost.groups["attention"] == cost.seconds == cost.by_formula["Pallas kernels"] > 0
+
+
 def test_an_unknown_kernel_is_not_nothing():
     with pytest.raises(InputError, match=r"Pallas kernel 'theirs'.*add it to KERNELS"):
         step_cost(program(kernel("theirs")), V5E)
