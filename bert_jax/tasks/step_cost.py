@@ -7,7 +7,7 @@ import re
 from typing import NamedTuple
 
 from bert_jax.errors import InputError
-from bert_jax.model.kernel_work import KERNELS
+from bert_jax.model.kernel_work import KERNELS, Operand
 from bert_jax.training.hardware import RANDOM_CYCLES, Tpu
 from bert_jax.training.hlo import COLLECTIVES, PALLAS, Executed, Shape, executed
 
@@ -16,7 +16,7 @@ DROPOUT, COLLECTIVE, COPY, OTHER = "dropout", "collectives", "copies", "other"
 _SCOPES = {
     DROPOUT: re.compile(r"dropout\b"),
     "embeddings": re.compile(r"\bembeddings\b"),
-    "attention": re.compile(r"\battention"),
+    "attention": re.compile(r"\battention|\bsplash"),
     "feed-forward": re.compile(r"\bfeed_forward"),
     "vocabulary head": re.compile(r"\bmlm\b"),
     "optimizer": re.compile(r"\boptimizer\b"),
@@ -118,13 +118,14 @@ def _dropout_seconds(each: Executed, tpu: Tpu) -> float:
 
 def _kernel_seconds(each: Executed, tpu: Tpu) -> float:
     found = re.search(r"(\w+)\)*/pallas_call$", each.instruction.scope)
-    name = found[1] if found else each.instruction.name
+    name = found[1] if found else each.instruction.name.partition(".")[0]
     if name not in KERNELS:
         raise InputError(
             f"the step holds the Pallas kernel {name!r}, whose work is not known:"
             " add it to KERNELS in bert_jax/model/kernel_work.py."
         )
-    work = KERNELS[name]([shape.sizes for shape in each.operands])
+    operands = [Operand(shape.sizes, shape.itemsize) for shape in each.operands]
+    work = KERNELS[name](operands, tpu.matrix_unit)
     return tpu.kernel_seconds(**work._asdict())
 
 
@@ -134,8 +135,10 @@ def _group(each: Executed) -> str:
         return COLLECTIVE
     if instruction.opcode == "copy" or instruction.name.startswith("copy"):
         return COPY
+    # Splash attention has no scope.
+    scope = instruction.scope or instruction.name
     for name, pattern in _SCOPES.items():
-        if pattern.search(instruction.scope):
+        if pattern.search(scope):
             return name
     return OTHER
 

@@ -71,6 +71,7 @@ class Tpu(NamedTuple):
     ici_bytes_per_second: float  # over all links to other chips, one way
     lanes: int  # float32 lanes of the vector units
     alus: int  # vector operations that a lane begins in a cycle
+    matrix_unit: int  # what the sides of a product are filled up to
     shapes: tuple[str, ...]  # of the slices that are rented out
 
     def kernel_seconds(
@@ -112,13 +113,13 @@ _CUBES = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8", "8x8x8"
 # links half of the figure for both ways (v4: 6 links of 50 GB/s, arXiv:2304.01433). A core has
 # 8 x 128 lanes (jax/_src/pallas/mosaic/tpu_info.py), a v4 and a v5p chip two cores. The clock is
 # the peak over the operations of the matrix units in a cycle: 2 x 128 x 128 of each of 4 in a
-# core, and of a v6e four times that. libtpu 0.0.52 reckons with them: it estimates a product of
+# core, of a v6e 2 x 256 x 256. libtpu 0.0.52 reckons with them: it estimates a product of
 # 8,192 x 8,192 at 93, 88, 90 and 70 % of the peak (v4, v5e, v5p, v6e), Threefry, some 120 vector
 # operations a number, at 94 to 97 % of `lanes` and `alus`, and exponentials at 0.7 to 1.2 a lane
 # and cycle. Memory: what its message that a program is too large calls available.
 TPUS = {
-    "v4": Tpu(275e12, 1.05e9, int(30.75 * _GIB), 1.2e12, 300e9, 2048, 2, _CUBES),
-    "v5e": Tpu(197e12, 1.5e9, int(15.75 * _GIB), 819e9, 200e9, 1024, 4, _FLAT),
-    "v5p": Tpu(459e12, 1.75e9, int(95.73 * _GIB), 2.765e12, 600e9, 2048, 4, _CUBES),
-    "v6e": Tpu(918e12, 1.75e9, int(31.24 * _GIB), 1.638e12, 400e9, 1024, 4, _FLAT),
+    "v4": Tpu(275e12, 1.05e9, int(30.75 * _GIB), 1.2e12, 300e9, 2048, 2, 128, _CUBES),
+    "v5e": Tpu(197e12, 1.5e9, int(15.75 * _GIB), 819e9, 200e9, 1024, 4, 128, _FLAT),
+    "v5p": Tpu(459e12, 1.75e9, int(95.73 * _GIB), 2.765e12, 600e9, 2048, 4, 128, _CUBES),
+    "v6e": Tpu(918e12, 1.75e9, int(31.24 * _GIB), 1.638e12, 400e9, 1024, 4, 256, _FLAT),
 }

@@ -36,10 +36,15 @@ class Shape(NamedTuple):
     is_in_hbm: bool  # else in on-chip memory
 
     @property
+    def itemsize(self) -> int:
+        """Bytes of a number."""
+        bits = re.search(r"\d+", self.dtype)  # pred, which is a byte, has none
+        return max(int(bits[0]) // 8 if bits else 1, 1)
+
+    @property
     def bytes(self) -> int:
         """As HLO counts them, padding left out."""
-        bits = re.search(r"\d+", self.dtype)  # pred, which is a byte, has none
-        return max(int(bits[0]) // 8 if bits else 1, 1) * math.prod(self.sizes)
+        return self.itemsize * math.prod(self.sizes)
 
 
 class Instruction(NamedTuple):
@@ -150,10 +155,12 @@ def _executed(computations: Computations, name: str, times: int) -> Iterator[Exe
                 yield from _executed(computations, called, times)
         else:
             inside = tuple(_inside(computations, each)) if each.opcode in _WRAPPERS else ()
-            collectives = [one for one in inside if one.opcode in COLLECTIVES]
-            yield from (Executed(one, times, (), (), True) for one in collectives)
+            collectives = [pair for pair in inside if pair[1].opcode in COLLECTIVES]
+            for around, one in collectives:
+                yield Executed(one, times, _operand_shapes(around, one), (), True)
             if each.cycles is not None or not collectives:
-                yield Executed(each, times, _operand_shapes(computation, each), inside, False)
+                fused = tuple(one for _, one in inside)
+                yield Executed(each, times, _operand_shapes(computation, each), fused, False)
 
 
 def _operand_shapes(computation: dict[str, Instruction], each: Instruction) -> tuple[Shape, ...]:
@@ -161,10 +168,13 @@ def _operand_shapes(computation: dict[str, Instruction], each: Instruction) -> t
     return tuple(shape for operand in known for shape in operand.results)
 
 
-def _inside(computations: Computations, wrapper: Instruction) -> Iterator[Instruction]:
+def _inside(
+    computations: Computations, wrapper: Instruction
+) -> Iterator[tuple[dict[str, Instruction], Instruction]]:
+    """Each instruction, and the computation that it stands in."""
     for called in wrapper.called:
         for each in computations[called].values():
-            yield each
+            yield computations[called], each
             if each.opcode in _WRAPPERS:
                 yield from _inside(computations, each)
 

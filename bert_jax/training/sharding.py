@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
@@ -46,7 +47,10 @@ def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Me
             f"config.mesh {config.data} x {config.fsdp} x {config.tensor} does not use the"
             f" {len(devices)} devices here: make the product {len(devices)}, or one axis -1."
         )
-    return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+    # jax.make_mesh lays an axis along whole axes of a torus, which few meshes of a v4, v5p or v6e
+    # have room for.
+    grid = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
+    return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * 3)
 
 
 def one_device_mesh() -> Mesh:

@@ -14,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from bert_jax.errors import InputError
 from bert_jax.model import kernel_work
-from bert_jax.model.kernel_work import KernelWork
+from bert_jax.model.kernel_work import KernelWork, Operand
 from bert_jax.tasks import planning
 from bert_jax.tasks.step_cost import step_cost
 from bert_jax.training import aot
@@ -106,7 +106,8 @@ def test_a_pallas_kernel_goes_by_its_name(monkeypatch):
     with pytest.raises(InputError, match="Pallas kernel 'mine'"):
         step_cost(text, tpu)
     work = KernelWork(0, 0, 0, elementwise=4 * 1024 * 1.5e9, bytes=0)
+    seen = [Operand((64, 256), 4)], 128
     monkeypatch.setitem(
-        kernel_work.KERNELS, "mine", lambda shapes: work if shapes == [(64, 256)] else 1 / 0
+        kernel_work.KERNELS, "mine", lambda *given: work if given == seen else 1 / 0
     )
     assert step_cost(text, tpu).by_formula["Pallas kernels"] == pytest.approx(7.0)

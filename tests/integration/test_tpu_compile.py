@@ -14,7 +14,7 @@ from small import model_config, optimizer_config
 from bert_jax.arrays import PretrainBatch, Tokens
 from bert_jax.config import MeshConfig
 from bert_jax.model.bert import PretrainModel
-from bert_jax.model.kernel_work import KERNELS
+from bert_jax.model.kernel_work import KERNELS, OWN
 from bert_jax.tasks.pretrain import init_params, make_objective
 from bert_jax.training.optimizer import make_optimizer
 from bert_jax.training.schedules import make_schedule
@@ -34,13 +34,12 @@ MODEL = model_config(
 ROWS, LENGTH, SLOTS = 16, 128, 16
 
 
-@pytest.fixture(scope="module")
-def devices():
+def devices(topology):
     """Eight of a kind that is not here."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TPU_SKIP_MDS_QUERY", "1")
         patch.setenv("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
-        return list(topologies.get_topology_desc("v5e:2x4", platform="tpu").devices)
+        return list(topologies.get_topology_desc(topology, platform="tpu").devices)
 
 
 def compiled(devices, mesh, **changes):
@@ -74,13 +73,15 @@ def kernels(program):
     return sorted(set(calls))
 
 
-def test_a_step_for_a_tpu_runs_every_kernel_there_is(devices):
-    program = compiled(devices, MeshConfig(data=2, fsdp=2, tensor=2))
-    assert kernels(program) == sorted(KERNELS)
+@pytest.mark.parametrize("topology", ["v5e:2x4", "v5p:2x2x2"])  # of one core a chip and of two
+def test_a_step_for_a_tpu_runs_every_kernel_there_is(topology):
+    program = compiled(devices(topology), MeshConfig(data=2, fsdp=2, tensor=2))
+    assert kernels(program) == sorted(OWN)
 
 
-def test_splash_attention_compiles(devices):
+def test_splash_attention_compiles():
     changes = dict(attention="splash", attention_dropout=0.0)
-    program = compiled(devices, MeshConfig(data=8, fsdp=1, tensor=1), **changes)
+    program = compiled(devices("v5e:2x4"), MeshConfig(data=8, fsdp=1, tensor=1), **changes)
     assert any("splash" in name for name in kernels(program))
     assert "attention_forward" not in kernels(program)
+    assert set(kernels(program)) <= set(KERNELS)  # a plan has their work

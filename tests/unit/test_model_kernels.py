@@ -7,8 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental.pallas import tpu as pltpu
+from jax.extend import core
 
 from bert_jax.config import MeshConfig
+from bert_jax.model.kernel_work import OWN
 from bert_jax.model.kernels import bits
 from bert_jax.model.kernels.sharded import add_norm_of, drop, fused_attention
 from bert_jax.training.sharding import make_mesh
@@ -240,6 +243,50 @@ def test_dropout_drops_the_same_of_its_gradient_on_any_mesh():
     np.testing.assert_allclose(out[out != 0], np.asarray(x)[out != 0] / (1 - rate), rtol=1e-4)
     np.testing.assert_array_equal(out == 0, gradient == 0)
     assert_same(found["8"], found["1"], rtol=1e-6, atol=0)
+
+
+def kernel_calls(function, *inputs):
+    """What is said of the Pallas calls of a function and of its gradient, by their names."""
+
+    def collect(jaxpr):
+        for equation in jaxpr.eqns:
+            if equation.primitive.name == "pallas_call":
+                found[equation.params["name"]] = equation.params
+            else:
+                for inner in core.jaxprs_in_params(equation.params):
+                    collect(inner)
+
+    found = {}
+    collect(jax.make_jaxpr(functools.partial(value_and_gradients, function))(inputs).jaxpr)
+    return found
+
+
+def is_moved(index_map, dimension, grid):
+    """Whether the next block along a dimension of the grid is written elsewhere."""
+    start = np.zeros(len(grid), np.int32)
+    at = core.jaxpr_as_fun(index_map)
+    return at(*start) != at(*(start + (np.arange(len(grid)) == dimension)))
+
+
+@pytest.mark.parametrize("name", sorted(OWN))
+def test_blocks_that_add_to_no_other_are_shared_by_two_cores(name):
+    """As those of a v4 or v5p chip share what is marked as parallel, and nothing else."""
+    inputs, instances = attention_inputs(2, 128, 4, 64)
+    common = dict(rate=0.1, random_key=jax.random.key(KEY), mesh=mesh_of("1"), interpret=True)
+    calls = {
+        **kernel_calls(functools.partial(fused, instances, 4, 0.1, KEY, mesh_of("1")), *inputs),
+        **kernel_calls(functools.partial(add_norm, 0.1, "1"), *add_norm_inputs()),
+        **kernel_calls(functools.partial(drop, **common), normal(8, 64, 128)),
+    }
+    blocks = calls[name]["grid_mapping"]
+    order = calls[name]["compiler_params"].dimension_semantics
+    assert len(order) == len(blocks.grid) == 2
+    for dimension, marked in enumerate(order):
+        moved = [
+            is_moved(output.index_map_jaxpr, dimension, blocks.grid)
+            for output in blocks.block_mappings_output
+        ]
+        assert marked == (pltpu.PARALLEL if all(moved) else pltpu.ARBITRARY)
 
 
 def test_hashed_words_are_even_in_every_bit():

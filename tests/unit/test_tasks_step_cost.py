@@ -89,19 +89,34 @@ def test_what_has_no_estimate_is_its_bytes():
     assert cost.hidden_bytes == 2**22
 
 
-def kernel(name):
+def kernel(name, operands="%p, %p"):
     scope = f"jit(step)/layer_0/attention/{name}/pallas_call"
     rest = f'custom_call_target="tpu_custom_call", metadata={{op_name="{scope}"}}'
-    return line(f"%{name}.3", "custom-call", "%p, %p", rest)
+    return line(f"%{name}.3", "custom-call", operands, rest)
 
 
-def test_a_pallas_kernel_is_its_work(monkeypatch):
-    monkeypatch.setitem(
-        kernel_work.KERNELS, "mine", lambda shapes: KernelWork(shapes[1][0] * 197e9, 0, 0, 0, 0)
-    )
-    cost = step_cost(program(kernel("mine")), V5E)
+@pytest.mark.parametrize("version", ["v5e", "v6e"])
+def test_a_pallas_kernel_is_its_work(monkeypatch, version):
+    tpu, given = TPUS[version], []
+
+    def work(*of):
+        given.append(of)
+        return KernelWork(8e-3 * tpu.peak_flops, 0, 0, 0, 0)
+
+    monkeypatch.setitem(kernel_work.KERNELS, "mine", work)
+    half = line("%half", "parameter", "1", shape="bf16[4,256]{1,0:T(8,128)(2,1)}")
+    cost = step_cost(program(half, kernel("mine", "%p, %half")), tpu)
+    assert given == [([((8, 128), 4), ((4, 256), 2)], {"v5e": 128, "v6e": 256}[version])]
     assert cost.groups["attention"] == pytest.approx(8e-3)
     assert cost.by_formula == {"Pallas kernels": pytest.approx(8e-3)}
+
+
+def test_splash_attention_is_known_without_a_scope():
+    tokens = line("%q", "parameter", "1", shape="bf16[2,4,128,64]{3,2,1,0:T(8,128)(2,1)}")
+    rest = 'custom_call_target="tpu_custom_call"'
+    call = line("%splash_mha_dq_segmented_no_residuals.12", "custom-call", "%p, %p, %q", rest)
+    cost = step_cost(program(tokens, call), V5E)
+    assert cost.groups["attention"] == cost.seconds == cost.by_formula["Pallas kernels"] > 0
 
 
 def test_an_unknown_kernel_is_not_nothing():

@@ -1,6 +1,7 @@
 """The TPU compiler's door: names of slices, and what it says when memory runs out."""
 
 import importlib.util
+import itertools
 import os
 import subprocess
 import sys
@@ -10,9 +11,11 @@ import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
+from bert_jax.config import MeshConfig
 from bert_jax.errors import InputError
 from bert_jax.training import aot
 from bert_jax.training.hardware import TPUS
+from bert_jax.training.sharding import host_part, make_mesh
 
 
 @pytest.mark.parametrize("name", ["v9:4x4", "v5e:3x3", "v5e", "v5e:4x4x4", "", "cpu:1"])
@@ -28,6 +31,22 @@ def test_without_the_compiler_the_command_is_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"not installed: pip install libtpu\.$"):
         aot.devices("v5e:4x4")
+
+
+@pytest.mark.slow  # those have the compiler
+@pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="the shapes of slices are in libtpu"
+)
+@pytest.mark.parametrize("name", ["v4:2x2x4", "v5e:4x8", "v5p:4x4x4", "v6e:4x4", "v6e:8x8"])
+def test_a_slice_makes_every_mesh_of_its_chips(name):
+    _, chips = aot.devices(name)
+    powers = [2**power for power in range(7)]
+    for data, fsdp, tensor in itertools.product(powers, powers, (1, 2, 4, 8, 16)):
+        if data * fsdp * tensor == len(chips):
+            mesh = make_mesh(MeshConfig(data, fsdp, tensor), chips)
+            assert tuple(mesh.shape.values()) == (data, fsdp, tensor)
+            assert set(mesh.devices.flat) == set(chips)
+            host_part(mesh)
 
 
 def refused(message):

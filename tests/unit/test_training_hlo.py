@@ -92,6 +92,26 @@ def test_collectives_are_found_in_fusions_and_beside_others():
         assert (opcode in found) == (estimate is not None)
 
 
+@pytest.mark.parametrize("opcode", ["fusion", "async-start"])
+def test_a_collective_in_something_else_has_its_own_operands(opcode):
+    """A reduce-scatter sends all of them and gives a shard."""
+    inner = computation(
+        "inner",
+        line("%whole", "parameter", "0", shape="f32[64,128]{1,0:T(8,128)}"),
+        line("ROOT %reduce-scatter.1", "reduce-scatter", "%whole", "to_apply=%sum"),
+    )
+    call = line("%f", opcode, "%p", "calls=%inner")
+    outer = computation("outer", line("%p", "parameter", "0"), call)
+    for text in (
+        program(call, parts=[inner]),
+        program(line("%g", opcode, "%p", "calls=%outer"), parts=[inner, outer]),
+    ):
+        *_, found = executed(text)
+        assert found.instruction.opcode == "reduce-scatter"
+        assert [shape.sizes for shape in found.operands] == [(64, 128)]
+        assert [shape.sizes for shape in found.instruction.results] == [(8, 128)]
+
+
 def test_a_collective_through_several_fusions_is_one():
     """So the compiler writes one that it hides behind others: a part of it in each."""
     gather = "all-gather", "%p", "channel_id=34, dimensions={0}"

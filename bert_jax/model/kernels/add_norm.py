@@ -7,6 +7,7 @@ one for each mean.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 
 import jax
@@ -16,7 +17,7 @@ from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float, Int
 
 from bert_jax.model.kernels.bits import draw_of, is_kept, kept_scale
-from bert_jax.model.kernels.work import KernelWork
+from bert_jax.model.kernels.work import KernelWork, Operand
 
 FORWARD, BACKWARD = "add_norm_forward", "add_norm_backward"
 # Tokens on chip at once, the most of these that divide a row.
@@ -62,7 +63,7 @@ def forward(
         out_shape=[jax.ShapeDtypeStruct(x.shape, x.dtype)] * 2,
         name=FORWARD,
         interpret=plan.interpret,
-        compiler_params=_PARAMS,
+        compiler_params=_FORWARD_ORDER,
     )(seed, x, update, update_bias, scale, bias)
 
 
@@ -91,37 +92,38 @@ def backward(
         out_shape=[jax.ShapeDtypeStruct(total.shape, total.dtype)] * 2 + [of_rows] * 3,
         name=BACKWARD,
         interpret=plan.interpret,
-        compiler_params=_PARAMS,
+        compiler_params=_BACKWARD_ORDER,
     )(seed, total, gradient, scale)
 
 
-def forward_work(shapes: Sequence[tuple[int, ...]]) -> KernelWork:
-    """In bfloat16, with dropout: of each element conversions 5, bias 1, dropout 3.5, sum 1,
+def forward_work(operands: Sequence[Operand], matrix_unit: int) -> KernelWork:
+    """With dropout, as in bfloat16: of each element conversions 5, bias 1, dropout 3.5, sum 1,
     mean 2, deviation 3, scale and bias 3."""
-    return _work(shapes, 18.5)
+    return _work(operands, 18.5)
 
 
-def backward_work(shapes: Sequence[tuple[int, ...]]) -> KernelWork:
-    """In bfloat16, with dropout: of each element conversions 4, mean and deviation 6, the three
+def backward_work(operands: Sequence[Operand], matrix_unit: int) -> KernelWork:
+    """With dropout, as in bfloat16: of each element conversions 4, mean and deviation 6, the three
     vectors' gradients 4, slopes 8, dropout 3.5."""
-    return _work(shapes, 25.5)
+    return _work(operands, 25.5)
 
 
-def _work(shapes: Sequence[tuple[int, ...]], operations: float) -> KernelWork:
+def _work(operands: Sequence[Operand], operations: float) -> KernelWork:
     """Both passes read two arrays and write two."""
-    _, (rows, length, width), *_ = shapes
-    elements = rows * length * width
+    elements = math.prod(operands[1].sizes)
     return KernelWork(
         matmul_flops=0,
         exponentials=0,
         random_words=elements / 2,
         elementwise=operations * elements,
-        bytes=4 * 2 * elements,
+        bytes=4 * operands[1].itemsize * elements,
     )
 
 
 _SEED = pl.BlockSpec(memory_space=pltpu.SMEM)
-_PARAMS = pltpu.CompilerParams(dimension_semantics=("arbitrary", "arbitrary"))
+# A chip's two cores share the rows. The backward pass sums over a row's parts in turn.
+_FORWARD_ORDER = pltpu.CompilerParams(dimension_semantics=(pltpu.PARALLEL, pltpu.PARALLEL))
+_BACKWARD_ORDER = pltpu.CompilerParams(dimension_semantics=(pltpu.PARALLEL, pltpu.ARBITRARY))
 
 
 def _grid(shape: tuple[int, int, int]) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float, Int
 
 from bert_jax.model.kernels.bits import draw_of, is_kept, kept_scale
-from bert_jax.model.kernels.work import KernelWork
+from bert_jax.model.kernels.work import KernelWork, Operand, matmul_flops
 
 LANES = 128
 MAX_LENGTH = 512
@@ -115,40 +115,46 @@ def backward(
     )(seed, instances, query, key, value, biases, out, log_sum, out_gradient)
 
 
-def forward_work(shapes: Sequence[tuple[int, ...]]) -> KernelWork:
-    """In bfloat16, with dropout.
+def forward_work(operands: Sequence[Operand], matrix_unit: int) -> KernelWork:
+    """With dropout, vector operations as in bfloat16.
 
     Of each score: mask 2, largest 1, difference 1, the exponential's factor 1, sum 1, dropout
     2.5, conversion 1, sums of partial products 1. Of each lane of a token: biases 9, the
     mask's column 1, value turned 3, result 3, the head's number 1; for each head its key 4.
     """
-    (heads, _), _, (rows, length, width), *_ = shapes
+    (heads, _), _, (rows, length, width), *_ = [operand.sizes for operand in operands]
+    itemsize = operands[2].itemsize
     scores, lanes, blocks = length * length, length * LANES, rows * width // LANES
     return KernelWork(
-        matmul_flops=blocks * heads * 2 * 2 * scores * LANES,
+        matmul_flops=matmul_flops(
+            2 * _passes(itemsize) * blocks * heads, (length, length, LANES), matrix_unit
+        ),
         exponentials=blocks * heads * scores,
         random_words=blocks * heads * scores / 2,
         elementwise=blocks * (heads * 10.5 * scores + (17 + 4 * heads) * lanes),
-        bytes=blocks * (4 * 2 * lanes + heads * 4 * length),
+        bytes=blocks * (4 * itemsize * lanes + heads * 4 * length),
     )
 
 
-def backward_work(shapes: Sequence[tuple[int, ...]]) -> KernelWork:
-    """In bfloat16, with dropout.
+def backward_work(operands: Sequence[Operand], matrix_unit: int) -> KernelWork:
+    """With dropout, vector operations as in bfloat16.
 
     Of each score: mask 2, difference 1, the exponential's factor 1, dropout 3.5, slopes 2,
     conversions 2, sums of partial products 3. Of each lane of a token: biases 9, the mask's
     column 1, key turned 3, products 5, results 10; for each head its key, its value and the
     joining of its results 7.
     """
-    (heads, _), _, (rows, length, width), *_ = shapes
+    (heads, _), _, (rows, length, width), *_ = [operand.sizes for operand in operands]
+    itemsize = operands[2].itemsize
     scores, lanes, blocks = length * length, length * LANES, rows * width // LANES
     return KernelWork(
-        matmul_flops=blocks * heads * 5 * 2 * scores * LANES,
+        matmul_flops=matmul_flops(
+            5 * _passes(itemsize) * blocks * heads, (length, length, LANES), matrix_unit
+        ),
         exponentials=blocks * heads * scores,
         random_words=blocks * heads * scores / 2,
         elementwise=blocks * (heads * 14.5 * scores + (28 + 7 * heads) * lanes),
-        bytes=blocks * (8 * 2 * lanes + heads * 4 * length),
+        bytes=blocks * (8 * itemsize * lanes + heads * 4 * length),
     )
 
 
@@ -170,7 +176,8 @@ def _blocks(plan: Plan, length: int) -> tuple[pl.BlockSpec, ...]:
 def _options(plan: Plan) -> dict:
     return dict(
         interpret=plan.interpret,
-        compiler_params=pltpu.CompilerParams(dimension_semantics=("arbitrary", "arbitrary")),
+        # Every block of heads of every row on its own: a chip's two cores share them.
+        compiler_params=pltpu.CompilerParams(dimension_semantics=(pltpu.PARALLEL, pltpu.PARALLEL)),
     )
 
 
@@ -290,6 +297,11 @@ def _head_of_lane(plan, shape):
 def _transposed(x):
     # Registers of 32 bits are transposed by the hardware.
     return x.astype(jnp.float32).T.astype(x.dtype)
+
+
+def _passes(itemsize):
+    """Of the matrix unit for a product by _dot."""
+    return 6 if itemsize == 4 else 1
 
 
 def _dot(a, b, contracted):

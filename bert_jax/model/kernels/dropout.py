@@ -4,6 +4,7 @@ XLA's own generator draws the bits of the whole batch on every device; this one 
 a device's rows, in the time that reading and writing the rows takes.
 """
 
+import math
 from collections.abc import Sequence
 
 import jax
@@ -13,7 +14,7 @@ from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float, Int
 
 from bert_jax.model.kernels.bits import draw_of, is_kept, kept_scale
-from bert_jax.model.kernels.work import KernelWork
+from bert_jax.model.kernels.work import KernelWork, Operand
 
 NAME = "dropout"
 # Tokens on chip at once, the most of these that divide a row.
@@ -55,18 +56,17 @@ def drop(
         out_shape=jax.ShapeDtypeStruct(x.shape, x.dtype),
         name=NAME,
         interpret=interpret,
-        compiler_params=pltpu.CompilerParams(dimension_semantics=("arbitrary", "arbitrary")),
+        compiler_params=pltpu.CompilerParams(dimension_semantics=(pltpu.PARALLEL, pltpu.PARALLEL)),
     )(seed, x)
 
 
-def work(shapes: Sequence[tuple[int, ...]]) -> KernelWork:
-    """In bfloat16: for each element, of conversions two, of dropping three and a half."""
-    _, (rows, length, width) = shapes
-    elements = rows * length * width
+def work(operands: Sequence[Operand], matrix_unit: int) -> KernelWork:
+    """As in bfloat16: for each element, of conversions two, of dropping three and a half."""
+    elements = math.prod(operands[1].sizes)
     return KernelWork(
         matmul_flops=0,
         exponentials=0,
         random_words=elements / 2,
         elementwise=5.5 * elements,
-        bytes=2 * 2 * elements,
+        bytes=2 * operands[1].itemsize * elements,
     )
