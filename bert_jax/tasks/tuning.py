@@ -28,7 +28,7 @@ from bert_jax.training.checkpoint import BEST_METRIC, Checkpoints, Restored
 from bert_jax.training.clock import Clock
 from bert_jax.training.hardware import peak_flops
 from bert_jax.training.interruption import Interruption
-from bert_jax.training.logging import RunLog, read_metrics
+from bert_jax.training.logging import RunLog, check_log, read_metrics
 from bert_jax.training.loop import At, Limits, Survival, train
 from bert_jax.training.metrics import TOKENS, Mean
 from bert_jax.training.optimizer import make_optimizer
@@ -142,6 +142,8 @@ class Tuning:
                 ),
                 lambda _, run: self._check_inputs(run),
             )
+            if restored:
+                check_log(self._workdir)  # before RunLog begins a new one, without the validations
             # Only now, so that a refused run has changed nothing.
             wd.write_config(self._workdir, config)
             with wd.writing(self._workdir):

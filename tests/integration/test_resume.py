@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import pytest
 from integration import corpus
+from ml_collections import ConfigDict
 
 from bert_jax.data import prepare
 from bert_jax.errors import InputError
@@ -371,6 +372,21 @@ def test_another_tokenizer_under_a_fine_tuning_from_nothing_is_refused(begun_fro
             finetune.run(config, folder / "run")
     finally:
         vocabulary.write_text(before, "utf-8")
+
+
+@pytest.mark.parametrize("is_finished", [True, False])
+def test_a_fine_tuning_without_its_log_is_refused(is_finished, begun_from_nothing, tmp_path):
+    # It would have forgotten its validations.
+    folder, config = begun_from_nothing
+    workdir = copy_run(folder / "run", tmp_path / "run")
+    (workdir / "metrics.jsonl").unlink()
+    if not is_finished:
+        config = ConfigDict(config.to_dict() | {"epochs": 2})
+        told = json.loads((workdir / "config.json").read_text())
+        (workdir / "config.json").write_text(json.dumps(told | {"epochs": 2}))
+    for _ in range(2):  # nor has the first refusal left one
+        with pytest.raises(InputError, match=r"metrics\.jsonl is missing, which says what"):
+            finetune.run(config, workdir)
 
 
 @pytest.mark.parametrize(
