@@ -377,6 +377,10 @@ def test_the_metrics_of_squad_2_by_hand():
         **{f"best_{name}": 0.75 for name in names},
         **{f"best_{name}_threshold": -2.0 for name in names},
     }
+    # x is not said where none is likelier: predictions.json has "" there, and no threshold an x.
+    answers = [candidates("v", 2.0), candidates("x", 1.0)]
+    found = span_scores.of_answers([(), ("x",)], answers, span_scores.RULES["squad"])
+    assert (found["f1"], found["best_f1"], found["best_f1_threshold"]) == (0.5, 0.5, 0.0)
     # To say x, one has to say v before.
     answers = [candidates("v", -2.0), candidates("x", -1.0)]
     found = span_scores.of_answers([(), ("x",)], answers, span_scores.RULES["squad"])
