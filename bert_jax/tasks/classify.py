@@ -124,11 +124,16 @@ class Classify(TextTask):
         }
 
     def findings(
-        self, rows: Sequence[LabelledText], encoded: Encoded, answers: Sequence[np.ndarray]
+        self,
+        rows: Sequence[LabelledText],
+        encoded: Encoded,
+        answers: Sequence[np.ndarray],
+        data: LabelledDataConfig,
     ) -> list[Section]:
         """The confusion matrix, calibration, the worst mistakes, accuracy by length."""
         from bert_jax.tasks import findings  # draws, which a prediction need not wait for
 
+        del data
         lengths = self.lengths(rows, encoded)
         return findings.of_classes(
             rows, lengths, self._targets(rows), np.array(answers), self.labels

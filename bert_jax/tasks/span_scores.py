@@ -89,11 +89,6 @@ def score(
     return exact, max(_f1(rules, text, one, with_none) for one in right)
 
 
-def is_one_of(text: str, right: Sequence[str]) -> bool:
-    """An exact match by the rules of some script."""
-    return any(rules.plain(text) == rules.plain(one) for rules in RULES.values() for one in right)
-
-
 def _f1(rules: Rules, text: str, right: str, with_none: bool) -> float:
     one, other = rules.parts(text), rules.parts(right)
     if with_none and not (one and other):

@@ -209,11 +209,16 @@ class TagWords(Task):
         return {"scheme": schemes.scheme_of(self.labels), "types": types}
 
     def findings(
-        self, rows: Sequence[TaggedText], encoded: Encoded, answers: Sequence[Answer]
+        self,
+        rows: Sequence[TaggedText],
+        encoded: Encoded,
+        answers: Sequence[Answer],
+        data: LabelledDataConfig,
     ) -> list[Section]:
         """Every type, the most confident wrong entities, right tags by length."""
         from bert_jax.tasks import findings  # draws, which a prediction need not wait for
 
+        del data
         said = []
         for row, answer, true, found in zip(rows, answers, *self._both(rows, answers), strict=True):
             for entity in found:
