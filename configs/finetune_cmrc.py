@@ -22,13 +22,18 @@ CORPORA = {
     ),
     "drcd": dict(train="DRCD_training.json", validation="DRCD_dev.json", test="DRCD_test.json"),
 }
+VARIANTS = (*CORPORA, "tiny")
 
 
 def get_config(arg: str = "") -> ConfigDict:
     """The config; `arg` is "" or "cmrc", "drcd" or "tiny"."""
+    if arg and arg not in VARIANTS:
+        raise ValueError(f"no variant {arg!r}: choose one of {', '.join(VARIANTS)}")
     config = finetune_squad.get_config("" if arg in CORPORA else arg)
     config.data.update(CORPORA.get(arg, CORPORA["cmrc"]))
     config.data.update(answer_rules="cmrc", answer_shift=3)
     if arg != "tiny":
+        # As run_squad.py of google-research/bert has them.
+        config.optimizer.update(warmup_fraction=0.1, weight_decay=0.01)
         config.update(batch_size=32, max_length=512)
     return config

@@ -1,9 +1,10 @@
 """Texts as the encoder reads them: special pieces, cuts and windows, padding to few lengths."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Int
 
 from bert_jax.arrays import Tokens
 from bert_jax.errors import InputError
@@ -60,6 +61,22 @@ def windows(length: int, room: int, overlap: int) -> list[tuple[int, int]]:
     while found[-1][1] < length:
         start = found[-1][1] - overlap
         found.append((start, min(start + room, length)))
+    return found
+
+
+def whole_lengths(
+    parts: Iterable[tuple[int, int]], cut: Mapping[int, int], rows: int, overlap: int
+) -> Int[np.ndarray, "N"]:
+    """Tokens of every row before anything is cut or put into windows, special ones included.
+
+    `parts`: the row and the tokens of each window, in order; `cut`: the tokens of rows that were.
+    """
+    found = np.zeros(rows, np.int64)
+    for row, length in parts:
+        # Of a further window only what the one before has not.
+        found[row] += length - (SINGLE_SPECIAL + overlap if found[row] else 0)
+    for row, tokens in cut.items():
+        found[row] = tokens
     return found
 
 

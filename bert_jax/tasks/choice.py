@@ -146,11 +146,16 @@ class Choice(Task):
         return {"calibration_error": expected_error(bins)}
 
     def findings(
-        self, rows: Sequence[ChoiceText], encoded: Encoded, answers: Sequence[np.ndarray]
+        self,
+        rows: Sequence[ChoiceText],
+        encoded: Encoded,
+        answers: Sequence[np.ndarray],
+        data: LabelledDataConfig,
     ) -> list[Section]:
         """Calibration, the worst mistakes, accuracy by length."""
         from bert_jax.tasks import findings  # draws, which a prediction need not wait for
 
+        del data
         confidences = np.array([answer.max() for answer in answers])
         is_right = _is_right(rows, answers)
         lengths = np.array([example.length for example in encoded.examples])

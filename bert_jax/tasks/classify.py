@@ -124,11 +124,16 @@ class Classify(TextTask):
         }
 
     def findings(
-        self, rows: Sequence[LabelledText], encoded: Encoded, answers: Sequence[np.ndarray]
+        self,
+        rows: Sequence[LabelledText],
+        encoded: Encoded,
+        answers: Sequence[np.ndarray],
+        data: LabelledDataConfig,
     ) -> list[Section]:
         """The confusion matrix, calibration, the worst mistakes, accuracy by length."""
         from bert_jax.tasks import findings  # draws, which a prediction need not wait for
 
+        del data
         lengths = self.lengths(rows, encoded)
         return findings.of_classes(
             rows, lengths, self._targets(rows), np.array(answers), self.labels
@@ -158,14 +163,24 @@ class Classify(TextTask):
 
 
 def _check_are_classes(rows: Sequence[LabelledText]) -> None:
-    """Raises InputError where every label is a number and some are not whole."""
+    """Raises InputError where labels are numbers that are not whole: some where there are numbers
+    alone, most where there are words too, such as for a value that is missing."""
+    values = [_number(row.label) for row in rows]
+    fractions = [
+        row
+        for row, value in zip(rows, values, strict=True)
+        if value is not None and not value.is_integer()
+    ]
+    are_classes = None in values and 2 * len(fractions) <= len(rows)
+    if fractions and not are_classes:
+        raise InputError(
+            f"{fractions[0].where}: the label {fractions[0].label!r} is a number and no class: set"
+            " config.task=regress, or write classes in words."
+        )
+
+
+def _number(label: str) -> float | None:
     try:
-        values = [float(row.label) for row in rows]
+        return float(label)
     except ValueError:
-        return  # a label in words
-    for row, value in zip(rows, values, strict=True):
-        if not value.is_integer():
-            raise InputError(
-                f"{row.where}: the label {row.label!r} is a number and no class: set"
-                " config.task=regress, or write classes in words."
-            )
+        return None

@@ -134,7 +134,7 @@ def _evaluate_rows(
         f" {scores.RESAMPLES} draws of as many rows; of a trained model, not of its training."
     )
     table = metric_table(numbers, errors, note)
-    return result, [table, *task.findings(rows, encoded, answers)], task.files(rows, answers)
+    return result, [table, *task.findings(rows, encoded, answers, data)], task.files(rows, answers)
 
 
 def _test_rows(

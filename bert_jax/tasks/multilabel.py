@@ -87,11 +87,16 @@ class Multilabel(TextTask):
         return [self._targets(known).mean(axis=0)] * len(rows)
 
     def findings(
-        self, rows: Sequence[LabelledText], encoded: Encoded, answers: Sequence[np.ndarray]
+        self,
+        rows: Sequence[LabelledText],
+        encoded: Encoded,
+        answers: Sequence[np.ndarray],
+        data: LabelledDataConfig,
     ) -> list[Section]:
         """Precision, recall and F1 of each class, the worst mistakes, accuracy by length."""
         from bert_jax.tasks import findings  # draws, which a prediction need not wait for
 
+        del data
         return findings.of_sets(
             rows,
             self.lengths(rows, encoded),

@@ -77,11 +77,16 @@ class Regress(TextTask):
         return [np.mean([row.label for row in known])] * len(rows)
 
     def findings(
-        self, rows: Sequence[LabelledText], encoded: Encoded, answers: Sequence[np.floating]
+        self,
+        rows: Sequence[LabelledText],
+        encoded: Encoded,
+        answers: Sequence[np.floating],
+        data: LabelledDataConfig,
     ) -> list[Section]:
         """A scatter plot, the worst rows, differences by length."""
         from bert_jax.tasks import findings  # draws, which a prediction need not wait for
 
+        del data
         targets = np.array([row.label for row in rows])
         values = np.array(answers).astype(np.float64)
         return findings.of_values(rows, self.lengths(rows, encoded), targets, values)

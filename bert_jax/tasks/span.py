@@ -153,22 +153,28 @@ class SpanTask(Task):
         return [answer] * len(rows)
 
     def findings(
-        self, rows: Sequence[Question], encoded: Encoded, answers: Sequence[Candidates]
+        self,
+        rows: Sequence[Question],
+        encoded: Encoded,
+        answers: Sequence[Candidates],
+        data: LabelledDataConfig,
     ) -> list[Section]:
         """Calibration, the most confident wrong answers, exact matches by length."""
         from bert_jax.tasks import findings  # draws, which a prediction need not wait for
 
         said = []
         may_be_none = not all(row.answers for row in rows)  # as in the metrics
+        rules = span_scores.RULES[data.answer_rules]
         for row, answer in zip(rows, answers, strict=True):
             ranked = answer.ranked(may_be_none=may_be_none)
-            right = dict.fromkeys(answer.text for answer in row.answers) or {"": None}
+            right = tuple(dict.fromkeys(answer.text for answer in row.answers))
+            exact, _ = span_scores.score(ranked[0].text, right, rules, with_none=may_be_none)
             said.append(
                 findings.Said(
                     LabelledText(row.context, row.question, "", row.where),
                     " / ".join(right) or NOT_DEFINED,
                     ranked[0].text or NOT_DEFINED,
-                    span_scores.is_one_of(ranked[0].text, tuple(right)),
+                    exact == 1,
                     float(_chances(ranked)[0]),
                 )
             )

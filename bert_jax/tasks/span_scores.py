@@ -89,11 +89,6 @@ def score(
     return exact, max(_f1(rules, text, one, with_none) for one in right)
 
 
-def is_one_of(text: str, right: Sequence[str]) -> bool:
-    """An exact match by the rules of some script."""
-    return any(rules.plain(text) == rules.plain(one) for rules in RULES.values() for one in right)
-
-
 def _f1(rules: Rules, text: str, right: str, with_none: bool) -> float:
     one, other = rules.parts(text), rules.parts(right)
     if with_none and not (one and other):
@@ -107,9 +102,11 @@ def of_answers(
 ) -> dict[str, float]:
     """The metrics, from 0 to 1. Where some questions have no right answer, those of SQuAD 2.0."""
     with_none = not all(right)
-    scores = _scores(answers, right, rules, may_be_none=with_none, with_none=with_none)
+    texts = [answer.best(may_be_none=with_none).text for answer in answers]
+    pairs = zip(texts, right, strict=True)
+    scores = np.array([score(text, one, rules, with_none=with_none) for text, one in pairs])
     metrics = dict(zip(NAMES, scores.mean(axis=0).tolist(), strict=True))
-    return metrics | _of_none(scores, right, answers, rules) if with_none else metrics
+    return metrics | _of_none(scores, right, texts, answers) if with_none else metrics
 
 
 def best_threshold(
@@ -130,33 +127,23 @@ def best_threshold(
 def _of_none(
     scores: Float[np.ndarray, "N 2"],
     right: Sequence[tuple[str, ...]],
+    texts: Sequence[str],
     answers: Sequence[Candidates],
-    rules: Rules,
 ) -> dict[str, float]:
-    """Questions with and without an answer apart, and the best thresholds on the margin."""
+    """Questions with and without an answer apart, and the best thresholds on the margin.
+
+    As the script prints them for the texts and margins that are written for it: a question whose
+    text is "" has no answer at any threshold.
+    """
     has_answer = np.array([bool(one) for one in right])
     metrics = {"unanswerable_accuracy": float(scores[~has_answer, 0].mean())}
     if has_answer.any():
         means = scores[has_answer].mean(axis=0).tolist()
         metrics |= {f"answerable_{name}": v for name, v in zip(NAMES, means, strict=True)}
-    always = _scores(answers, right, rules, may_be_none=False, with_none=True)
-    says = np.array([bool(answer.spans) for answer in answers], np.float64)
+    says = np.array([bool(text) for text in texts], np.float64)
     margins = [answer.margin for answer in answers]
-    for name, values in zip(NAMES, always.T, strict=True):
+    for name, values in zip(NAMES, scores.T, strict=True):
         gains = np.where(has_answer, values, -says)
         best, threshold = best_threshold(gains, margins, int((~has_answer).sum()))
         metrics |= {f"best_{name}": best, f"best_{name}_threshold": threshold}
     return metrics
-
-
-def _scores(
-    answers: Sequence[Candidates],
-    right: Sequence[tuple[str, ...]],
-    rules: Rules,
-    *,
-    may_be_none: bool,
-    with_none: bool,
-) -> Float[np.ndarray, "N 2"]:
-    texts = [answer.best(may_be_none=may_be_none).text for answer in answers]
-    pairs = zip(texts, right, strict=True)
-    return np.array([score(text, one, rules, with_none=with_none) for text, one in pairs])

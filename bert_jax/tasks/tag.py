@@ -12,7 +12,14 @@ from jaxtyping import Array, Float, Int
 
 from bert_jax.arrays import TagBatch
 from bert_jax.config import FinetuneConfig, LabelledDataConfig, ModelConfig
-from bert_jax.data.encoding import SINGLE_SPECIAL, Encoding, pad_tokens, single, windows
+from bert_jax.data.encoding import (
+    SINGLE_SPECIAL,
+    Encoding,
+    pad_tokens,
+    single,
+    whole_lengths,
+    windows,
+)
 from bert_jax.errors import InputError, listed
 from bert_jax.model.bert import TagModel
 from bert_jax.tasks import scores
@@ -202,11 +209,16 @@ class TagWords(Task):
         return {"scheme": schemes.scheme_of(self.labels), "types": types}
 
     def findings(
-        self, rows: Sequence[TaggedText], encoded: Encoded, answers: Sequence[Answer]
+        self,
+        rows: Sequence[TaggedText],
+        encoded: Encoded,
+        answers: Sequence[Answer],
+        data: LabelledDataConfig,
     ) -> list[Section]:
         """Every type, the most confident wrong entities, right tags by length."""
         from bert_jax.tasks import findings  # draws, which a prediction need not wait for
 
+        del data
         said = []
         for row, answer, true, found in zip(rows, answers, *self._both(rows, answers), strict=True):
             for entity in found:
@@ -220,7 +232,9 @@ class TagWords(Task):
             for row, answer in zip(rows, answers, strict=True)
         ]
         types = self.details(rows, answers)["types"]
-        return findings.of_tags(types, said, self._lengths(rows, encoded), np.array(right))
+        parts = [(example.row, example.length) for example in encoded.examples]
+        lengths = whole_lengths(parts, encoded.cut, len(rows), self.overlap)
+        return findings.of_tags(types, said, lengths, np.array(right))
 
     def report(self, result: Mapping[str, Any]) -> list[str]:
         """A line for every type."""
@@ -251,17 +265,6 @@ class TagWords(Task):
             probability = answer.probabilities[entity.start : entity.end].mean()
             found.append({**said, "probability": float(probability)})
         return {"text": row.text, "entities": found}
-
-    def _lengths(self, rows: Sequence[TaggedText], encoded: Encoded) -> Int[np.ndarray, "N"]:
-        """Tokens of every row before anything is cut, special ones included."""
-        found = np.zeros(len(rows), np.int64)
-        for example in encoded.examples:
-            # Of a further window only what the one before has not.
-            again = SINGLE_SPECIAL + self.overlap if found[example.row] else 0
-            found[example.row] += example.length - again
-        for row, tokens in encoded.cut.items():
-            found[row] = tokens
-        return found
 
     def _pieces(self, words: set[str]) -> dict[str, list[int]]:
         """Without those that hold no character, such as a ▁ of its own."""

@@ -135,10 +135,14 @@ class Task(abc.ABC):
         return {}
 
     def findings(
-        self, rows: Sequence[Any], encoded: Encoded, answers: Sequence[Any]
+        self,
+        rows: Sequence[Any],
+        encoded: Encoded,
+        answers: Sequence[Any],
+        data: LabelledDataConfig,
     ) -> list[Section]:
         """What `evaluate` puts into its report below the metrics."""
-        del rows, encoded, answers
+        del rows, encoded, answers, data
         return []
 
     def report(self, result: Mapping[str, Any]) -> list[str]:

@@ -15,6 +15,7 @@ from bert_jax.data.encoding import (
     pad_tokens,
     pair,
     single,
+    whole_lengths,
     windows,
 )
 from bert_jax.errors import InputError, listed
@@ -99,14 +100,8 @@ class TextTask(Task):
 
     def lengths(self, rows: Sequence[LabelledText], encoded: Encoded) -> np.ndarray:
         """Tokens of every row before anything is cut, special ones included."""
-        found = np.zeros(len(rows), np.int64)
-        for example in encoded.examples:
-            # Of a further window only what the one before has not.
-            again = SINGLE_SPECIAL + self.overlap if found[example.row] else 0
-            found[example.row] += example.length - again
-        for row, tokens in encoded.cut.items():
-            found[row] = tokens
-        return found
+        parts = [(example.row, example.length) for example in encoded.examples]
+        return whole_lengths(parts, encoded.cut, len(rows), self.overlap)
 
     def row_of(self, text: Text) -> LabelledText:
         """With a label that the task admits."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,7 +28,7 @@ from bert_jax.training.checkpoint import BEST_METRIC, Checkpoints, Restored
 from bert_jax.training.clock import Clock
 from bert_jax.training.hardware import peak_flops
 from bert_jax.training.interruption import Interruption
-from bert_jax.training.logging import RunLog, read_metrics
+from bert_jax.training.logging import RunLog, check_log, read_metrics
 from bert_jax.training.loop import At, Limits, Survival, train
 from bert_jax.training.metrics import TOKENS, Mean
 from bert_jax.training.optimizer import make_optimizer
@@ -141,6 +142,8 @@ class Tuning:
                 ),
                 lambda _, run: self._check_inputs(run),
             )
+            if restored:
+                check_log(self._workdir)  # before RunLog begins a new one, without the validations
             # Only now, so that a refused run has changed nothing.
             wd.write_config(self._workdir, config)
             with wd.writing(self._workdir):
@@ -163,8 +166,8 @@ class Tuning:
         """Raises InputError where the record of a checkpoint is not of this run."""
         if run["inputs"] != self._inputs:
             raise InputError(
-                f"{self._workdir} was begun with other rows or from another config.init_from"
-                " checkpoint: use a new --workdir, or delete this one."
+                f"{self._workdir} was begun with other rows, labels or another tokenizer, or from"
+                " another config.init_from checkpoint: use a new --workdir, or delete this one."
             )
 
     def _train(
@@ -278,7 +281,9 @@ def validation_steps(config: FinetuneConfig, steps_per_epoch: int) -> set[int]:
 
 
 def _inputs(data: Data, start: Start) -> str:
-    """A hash of the rows and of the checkpoint begun from: what a continued run must share."""
-    rows = [row._replace(where="") for rows in data.rows.values() for row in rows]
+    """A hash of what a continued run must share: the rows, the labels, which rows of the test
+    part tell too, the tokenizer and the checkpoint begun from."""
+    rows = [row._replace(where="") for row in itertools.chain(*data.rows.values())]
     begun = start.pretrained and [start.pretrained.step, start.pretrained.run]
-    return hashlib.sha256(json.dumps([rows, begun], sort_keys=True).encode()).hexdigest()
+    shared = [rows, data.task.labels, start.tokenizer.fingerprint, begun]
+    return hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()

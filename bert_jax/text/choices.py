@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from bert_jax.config import LabelledDataConfig
 from bert_jax.errors import InputError
 from bert_jax.text import files, suites
-from bert_jax.text.labelled import once, part_of, texts_of
+from bert_jax.text.labelled import of_contexts, of_one_label, once, texts_of
 
 
 class ChoiceText(NamedTuple):
@@ -86,15 +86,11 @@ def check_choices(choices: Sequence[str], where: str) -> None:
 
 
 def split_by_context(rows: Sequence[ChoiceText]) -> dict[str, list[ChoiceText]]:
-    """The parts train, validation and test, about 80, 10 and 10 %, by hash of the context, so
-    that all questions of a context are in one. Of equal rows the first is kept."""
-    split: dict[str, list[ChoiceText]] = {"train": [], "validation": [], "test": []}
-    seen = set()
-    for row in rows:
-        if row._replace(where="") not in seen:
-            seen.add(row._replace(where=""))
-            split[part_of("".join(row.text.split()))].append(row)
-    return split
+    """Train, validation and test, about 80, 10 and 10 %, cut by hash of the context's letters
+    and digits, so that all questions of one are on one side. Of equal rows the first is kept,
+    and none where their labels differ."""
+    kept = of_one_label(rows, lambda row: row._replace(label=0, where=""))
+    return of_contexts((row.text, row) for row in kept.values())
 
 
 def _label(value: Any, choices: tuple[str, ...], name: str, where: str) -> int:

@@ -5,7 +5,7 @@ import functools
 import hashlib
 import math
 import re
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -46,6 +46,7 @@ class Labelled(Protocol):
 
 
 Row = TypeVar("Row", bound=Labelled)
+AnyRow = TypeVar("AnyRow")
 
 
 def read_labelled(source: str, data: LabelledDataConfig, label_of: Reader) -> list[LabelledText]:
@@ -140,18 +141,38 @@ def clean_split(rows: Sequence[Row]) -> dict[str, list[Row]]:
     and none where their labels differ. A text without letters or digits is left out. Pairs
     are told by both their texts.
     """
-    first: dict[str, Row] = {}
-    mixed: set[str] = set()
-    for row in rows:
+
+    def key_of(row: Row) -> str:
         keys = [_key(text) for text in (row.text, row.pair) if text]
-        key = "\n".join(keys) if all(keys) else ""
-        if key and first.setdefault(key, row).label != row.label:
+        return "\n".join(keys) if all(keys) else ""
+
+    found = of_one_label(rows, key_of)
+    found.pop("", None)
+    return parted(found.items())
+
+
+def of_one_label(rows: Sequence[Row], key_of: Callable[[Row], Hashable]) -> dict[Any, Row]:
+    """The first row of each key, and none of a key whose rows have different labels."""
+    first: dict[Hashable, Row] = {}
+    mixed: set[Hashable] = set()
+    for row in rows:
+        key = key_of(row)
+        if first.setdefault(key, row).label != row.label:
             mixed.add(key)
-    split: dict[str, list[Row]] = {"train": [], "validation": [], "test": []}
-    for key, row in first.items():
-        if key not in mixed:
-            split[part_of(key)].append(row)
+    return {key: row for key, row in first.items() if key not in mixed}
+
+
+def parted(keyed: Iterable[tuple[str, AnyRow]]) -> dict[str, list[AnyRow]]:
+    """The parts train, validation and test, each of what has a key of it."""
+    split: dict[str, list[AnyRow]] = {"train": [], "validation": [], "test": []}
+    for key, row in keyed:
+        split[part_of(key)].append(row)
     return split
+
+
+def of_contexts(keyed: Iterable[tuple[str, AnyRow]]) -> dict[str, list[AnyRow]]:
+    """As `parted`, by contexts: those that differ in punctuation and spaces alone are one."""
+    return parted((NOT_ALPHANUMERIC.sub("", context), row) for context, row in keyed)
 
 
 def part_of(key: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from bert_jax.config import LabelledDataConfig
 from bert_jax.errors import InputError
 from bert_jax.text import datasets, files
-from bert_jax.text.labelled import NOT_ALPHANUMERIC, part_of
+from bert_jax.text.labelled import of_contexts
 
 JSON = ".json"
 IMPOSSIBLE = "is_impossible"
@@ -67,10 +67,7 @@ def read_questions(source: str, data: LabelledDataConfig) -> list[Question]:
 def split_by_context(rows: Sequence[Question]) -> dict[str, list[Question]]:
     """Train, validation and test, about 80, 10 and 10 %, cut by hash of the context's letters
     and digits, so that all questions of one are on one side."""
-    split: dict[str, list[Question]] = {"train": [], "validation": [], "test": []}
-    for row in rows:
-        split[part_of(NOT_ALPHANUMERIC.sub("", row.context))].append(row)
-    return split
+    return of_contexts((row.context, row) for row in rows)
 
 
 def _from_files(source: str, data: LabelledDataConfig) -> Iterator[_Raw]:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 OUTSIDE = "O"
 # B begins an entity, I or M goes on with it, E or L ends it, S or U is one of a single word.
 PREFIXED = re.compile("([BIMELSU])-(.+)")
+ENTITY = re.compile("[BIMELSU](-.*)?")
 BARE = re.compile("[BIMELSU]")  # of tags without types: chunks, Chinese words
 NO_TYPE = "_"
 PLAIN = "plain"  # no scheme: parts of speech, say
@@ -62,7 +63,8 @@ def entities(tags: Sequence[str]) -> list[Entity]:
     """Maximal runs of words, none of which ends an entity or begins one within the run.
 
     That is seqeval's default mode, and conlleval's: a run that begins with I, or ends without
-    E, counts as it is, and so do schemes that are mixed.
+    E, counts as it is, and so do schemes that are mixed. What has no letter of a scheme in front,
+    as X or [SEP] of other people's taggers, is outside; seqeval warns that it is no such tag.
     """
     found: list[Entity] = []
     before = Tag(OUTSIDE, "")
@@ -90,6 +92,6 @@ def _formed(tags: Iterable[str]) -> set[str]:
 
 @functools.cache
 def _parse(tag: str) -> Tag:
-    if tag == OUTSIDE:
+    if not ENTITY.fullmatch(tag):
         return Tag(OUTSIDE, "")
     return Tag(tag[0].translate(SAME), tag[2:] or NO_TYPE)

@@ -130,17 +130,23 @@ class _Events:
         self._writer.write(event.SerializeToString())
 
 
-def read_metrics(workdir: str | Path) -> list[dict[str, Any]]:
-    """Every logged point, in order."""
+def check_log(workdir: str | Path) -> None:
+    """Raises InputError where a run that has begun has lost its log."""
     path = Path(workdir) / METRICS
-    try:
-        lines = path.read_bytes().splitlines()
-    except FileNotFoundError:
+    if not path.exists():
         raise InputError(
             f"{path} is missing, which says what the run has reached: put it back, or use a new"
             " --workdir."
-        ) from None
-    return [_point(path, number, line) for number, line in enumerate(lines, 1)]
+        )
+
+
+def read_metrics(workdir: str | Path) -> list[dict[str, Any]]:
+    """Every logged point, in order."""
+    check_log(workdir)
+    path = Path(workdir) / METRICS
+    return [
+        _point(path, number, line) for number, line in enumerate(path.read_bytes().splitlines(), 1)
+    ]
 
 
 def _drop_after(path: Path, step: int) -> None:

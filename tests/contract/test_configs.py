@@ -127,6 +127,30 @@ def test_an_unknown_variant_is_refused(name):
         importlib.import_module(f"configs.{name}").get_config("enormous")
 
 
+# Those that take others' variants for their own.
+REFUSED = [
+    *(("finetune_cmrc", variant, "cmrc, drcd, tiny") for variant in ("1.1", "2.0", "enormous")),
+    *(("finetune_squad", variant, "1.1, 2.0, tiny") for variant in ("drcd", "enormous")),
+]
+
+
+@pytest.mark.parametrize(("name", "variant", "known"), REFUSED)
+def test_a_variant_of_another_config_is_refused(name, variant, known):
+    with pytest.raises(ValueError, match=f"^no variant '{variant}': choose one of {known}$"):
+        importlib.import_module(f"configs.{name}").get_config(variant)
+
+
+def test_questions_are_learnt_by_the_settings_of_their_published_numbers():
+    # Hugging Face's command names neither, and its defaults are 0; google-research/bert has both.
+    for name, variant, wanted in (
+        ("finetune_squad", "", (0.0, 0.0)),
+        ("finetune_squad", "2.0", (0.0, 0.0)),
+        ("finetune_cmrc", "drcd", (0.1, 0.01)),
+    ):
+        optimizer = load(name, variant).optimizer
+        assert (optimizer.warmup_fraction, optimizer.weight_decay) == wanted
+
+
 @functools.cache  # most tiny variants are one and the same config
 def trace_pretraining(config):
     vocab_size = config.model.vocab_size or BERT_VOCABULARY

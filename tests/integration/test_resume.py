@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import pytest
 from integration import corpus
+from ml_collections import ConfigDict
 
 from bert_jax.data import prepare
 from bert_jax.errors import InputError
@@ -318,7 +319,7 @@ def test_other_rows_under_a_fine_tuning_are_refused(finetuned, pretrained, tmp_p
     saved = json.loads((workdir / "config.json").read_text())
     saved["data"]["train"] = str(other)
     (workdir / "config.json").write_text(json.dumps(saved))
-    with pytest.raises(InputError, match=r"was begun with other rows or from another"):
+    with pytest.raises(InputError, match=r"was begun with other rows, labels or"):
         finetune.run(corpus.finetune_config(other, pretrained), workdir)
 
 
@@ -332,6 +333,60 @@ def test_another_checkpoint_under_a_fine_tuning_is_refused(
     (workdir / "config.json").write_text(json.dumps(saved | {"init_from": str(earlier)}))
     with pytest.raises(InputError, match=r"from another config\.init_from checkpoint"):
         finetune.run(corpus.finetune_config(reviews_path, earlier), workdir)
+
+
+@pytest.fixture(scope="module")
+def begun_from_nothing(data, tmp_path_factory):
+    """The workdir and config of an epoch, with a row that the hash puts into the test part."""
+    folder = tmp_path_factory.mktemp("nothing")
+    copy_run(data / "tokenizer", folder / "tokenizer")
+    rows = [*corpus.reviews(60), (" 服！", "稀")]
+    path = corpus.write_reviews(folder / "rows.csv", rows)
+    config = corpus.finetune_config(path, "none", str(folder / "tokenizer"))
+    config.update(epochs=1, evals_per_epoch=1)
+    finetune.run(config, folder / "run")
+    return folder, config
+
+
+def test_another_label_of_the_test_part_under_a_fine_tuning_is_refused(begun_from_nothing):
+    # Its class would be that of another output.
+    folder, config = begun_from_nothing
+    before = Path(config.data.train).read_text("utf-8")
+    Path(config.data.train).write_text(before.replace("稀", "a"), "utf-8")
+    try:
+        with pytest.raises(InputError, match=r"begun with other rows, labels or another tokenizer"):
+            finetune.run(config, folder / "run")
+    finally:
+        Path(config.data.train).write_text(before, "utf-8")
+    finetune.run(config, folder / "run")
+
+
+def test_another_tokenizer_under_a_fine_tuning_from_nothing_is_refused(begun_from_nothing):
+    folder, config = begun_from_nothing
+    vocabulary = folder / "tokenizer" / "vocab.txt"
+    before = vocabulary.read_text("utf-8")
+    *pieces, one, other = before.split()
+    vocabulary.write_text("\n".join([*pieces, other, one, ""]), "utf-8")
+    try:
+        with pytest.raises(InputError, match=r"begun with other rows, labels or another tokenizer"):
+            finetune.run(config, folder / "run")
+    finally:
+        vocabulary.write_text(before, "utf-8")
+
+
+@pytest.mark.parametrize("is_finished", [True, False])
+def test_a_fine_tuning_without_its_log_is_refused(is_finished, begun_from_nothing, tmp_path):
+    # It would have forgotten its validations.
+    folder, config = begun_from_nothing
+    workdir = copy_run(folder / "run", tmp_path / "run")
+    (workdir / "metrics.jsonl").unlink()
+    if not is_finished:
+        config = ConfigDict(config.to_dict() | {"epochs": 2})
+        told = json.loads((workdir / "config.json").read_text())
+        (workdir / "config.json").write_text(json.dumps(told | {"epochs": 2}))
+    for _ in range(2):  # nor has the first refusal left one
+        with pytest.raises(InputError, match=r"metrics\.jsonl is missing, which says what"):
+            finetune.run(config, workdir)
 
 
 @pytest.mark.parametrize(

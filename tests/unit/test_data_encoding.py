@@ -6,7 +6,17 @@ import small
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bert_jax.data.encoding import Encoding, bucket, cut_pair, pad_tokens, pair, single, windows
+from bert_jax.data.encoding import (
+    SINGLE_SPECIAL,
+    Encoding,
+    bucket,
+    cut_pair,
+    pad_tokens,
+    pair,
+    single,
+    whole_lengths,
+    windows,
+)
 from bert_jax.errors import InputError
 
 PAD = 6
@@ -77,3 +87,16 @@ def test_windows_hold_something_new():
     for overlap in (6, 7):
         with pytest.raises(InputError, match=rf"room for 6 tokens cannot share {overlap}: lower"):
             windows(20, 6, overlap)
+
+
+@given(st.lists(st.integers(0, 30), max_size=4), st.integers(1, 8), st.data())
+def test_windows_of_a_text_are_its_whole_length(lengths, room, data):
+    overlap = data.draw(st.integers(0, room - 1))
+    cut = {0: 40} if lengths and data.draw(st.booleans()) else {}
+    parts = [
+        (row, end - start + SINGLE_SPECIAL)
+        for row, length in enumerate(lengths)
+        for start, end in windows(length, room, overlap)
+    ]
+    wanted = [cut.get(row, length + SINGLE_SPECIAL) for row, length in enumerate(lengths)]
+    assert whole_lengths(parts, cut, len(lengths), overlap).tolist() == wanted

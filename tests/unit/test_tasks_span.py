@@ -1,5 +1,6 @@
 """Questions to windows, logits to answers in the words of the text, and their scores."""
 
+import dataclasses
 import json
 import math
 import tracemalloc
@@ -30,6 +31,7 @@ from bert_jax.text.squad import Answer, Question
 WORDS = ("steve", "smith", "'", "##s", "s", "cafe", "北", "京", "市", ".", "who")
 PIECES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *"abcdefghijk")
 TOKENIZER = wordpiece.WordPiece(PIECES, small.tokenizer().settings, "test")
+DATA = build(LabelledDataConfig, FINETUNE["data"])
 
 
 def make(max_length=32, overlap=0, labels=(START, END)):
@@ -294,11 +296,10 @@ def test_the_loss_by_hand_without_padding():
 
 def test_labels_say_whether_there_may_be_no_answer():
     some, none = ask("a b", "b"), ask("a b")
-    data = build(LabelledDataConfig, FINETUNE["data"])
-    assert SpanTask.find_labels([some], data) == (START, END)
-    assert SpanTask.find_labels([some, none], data) == (START, END, NONE)
+    assert SpanTask.find_labels([some], DATA) == (START, END)
+    assert SpanTask.find_labels([some, none], DATA) == (START, END, NONE)
     with pytest.raises(InputError, match=r"^a\.csv holds no question with an answer"):
-        SpanTask.find_labels([none], data)
+        SpanTask.find_labels([none], DATA)
 
 
 def test_a_config_names_the_field_of_questions():
@@ -377,6 +378,10 @@ def test_the_metrics_of_squad_2_by_hand():
         **{f"best_{name}": 0.75 for name in names},
         **{f"best_{name}_threshold": -2.0 for name in names},
     }
+    # x is not said where none is likelier: predictions.json has "" there, and no threshold an x.
+    answers = [candidates("v", 2.0), candidates("x", 1.0)]
+    found = span_scores.of_answers([(), ("x",)], answers, span_scores.RULES["squad"])
+    assert (found["f1"], found["best_f1"], found["best_f1_threshold"]) == (0.5, 0.5, 0.0)
     # To say x, one has to say v before.
     answers = [candidates("v", -2.0), candidates("x", -1.0)]
     found = span_scores.of_answers([(), ("x",)], answers, span_scores.RULES["squad"])
@@ -431,7 +436,7 @@ def test_findings_name_wrong_answers_the_surest_first(monkeypatch):
     answers = [Candidates((Span(text, 0, 1, score),), none) for text, score, none in spans]
     for overlap in (0, 2):
         task = make(8, overlap)
-        *_, mistakes, lengths = task.findings(rows, task.encode(rows), answers)
+        *_, mistakes, lengths = task.findings(rows, task.encode(rows), answers, DATA)
         assert [line[:4] for line in mistakes.rows] == [
             ("a b", "who", "b", "a"),
             ("c", "who", "–", "c"),
@@ -445,5 +450,19 @@ def test_findings_name_wrong_answers_the_surest_first(monkeypatch):
             ("14 to 14", 1, 1.0),
         ]
     # Where every row has an answer, none is no answer.
-    *_, mistakes, _ = task.findings(rows[:2], task.encode(rows[:2]), answers[:2])
+    *_, mistakes, _ = task.findings(rows[:2], task.encode(rows[:2]), answers[:2], DATA)
     assert [line[4] for line in mistakes.rows] == [1.0]
+
+
+@pytest.mark.parametrize("answer_rules", ["squad", "cmrc"])
+def test_findings_count_right_answers_by_the_rules_of_the_metrics(answer_rules, monkeypatch):
+    monkeypatch.setattr(evaluation_plots, "draw_reliability", lambda *_: b"")
+    data = dataclasses.replace(DATA, answer_rules=answer_rules)
+    # Right by the one alone: without the article, without a mark of Chinese.
+    rows = [ask("The b.", "The b"), ask("北京。", "北京。"), ask("《北京", "《北京")]
+    answers = [candidates(text, -9.0) for text in ("b", "北京", "北京")]
+    task = make()
+    *_, lengths = task.findings(rows, task.encode(rows), answers, data)
+    right = sum(count * share for _, count, share, _ in lengths.rows)
+    assert right == pytest.approx({"squad": 1, "cmrc": 2}[answer_rules])
+    assert task.score(rows, answers, data)["exact_match"] == pytest.approx(right / len(rows))

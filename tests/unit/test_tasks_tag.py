@@ -260,7 +260,7 @@ def test_findings_name_wrong_entities_the_surest_first():
     ]
     for overlap in (0, 3):
         one = task(max_length=8, overlap=overlap)
-        types, mistakes, lengths = one.findings(rows, one.encode(rows), answers)
+        types, mistakes, lengths = one.findings(rows, one.encode(rows), answers, DATA)
         assert [line[0] for line in types.rows] == ["X", "Y"]
         assert types.rows[1][1:] == pytest.approx((1 / 3, 1, 1 / 2, 1))
         assert mistakes.rows == [
@@ -274,4 +274,4 @@ def test_findings_name_wrong_entities_the_surest_first():
             ("16 to 16", 1, 1.0),
         ]
     silent = answered(*(" ".join(["O"] * len(row.words)) for row in rows))
-    assert one.findings(rows, one.encode(rows), silent)[1].rows == []
+    assert one.findings(rows, one.encode(rows), silent, DATA)[1].rows == []

@@ -122,6 +122,7 @@ def test_labels_are_those_of_the_training_rows():
 BAD = [
     (Classify, ["a", "a"], "has the one label 'a': two are needed"),
     (Classify, ["1", "2.5", "3"], r"file:1: the label '2\.5' .* set config\.task=regress"),
+    (Classify, ["n/a", "3.5", "4.25", "2.125"], r"file:1: the label '3\.5' .*task=regress"),
     (Multilabel, [(), ()], "has no label in field 'label'"),
 ]
 

@@ -157,3 +157,17 @@ def test_all_questions_of_a_context_are_in_one_part():
     sides = [{row.text for row in part} for part in split.values()]
     assert sum(map(len, sides)) == len(set.union(*sides)) == 200
     assert [len(side) > 10 for side in sides] == [True] * 3
+
+
+def test_contexts_and_rows_are_told_as_those_of_other_tasks():
+    rows = [
+        ChoiceText(f"Anna number {n}{end}", "who?", ("a", "b"), 0, f"{n}")
+        for n in range(100)
+        for end in (" sings.", " sings", ", sings!")
+    ]
+    sides = [{row.where for row in part} for part in split_by_context(rows).values()]
+    assert sum(map(len, sides)) == len(set.union(*sides)) == 100
+    contrary = [rows[0]._replace(label=1, where="again"), rows[3]._replace(choices=("a", "c"))]
+    split = split_by_context([*rows, *contrary])
+    assert {*rows, *contrary[1:]} - {row for part in split.values() for row in part} == {rows[0]}
+    assert sum(map(len, split.values())) == len(rows)

@@ -63,6 +63,7 @@ BROKEN = {
     "B-A I-A": [("A", 0, 2)],
     "B I E S O B": [("_", 0, 3), ("_", 3, 4), ("_", 5, 6)],
     "B-A-B I-A-B": [("A-B", 0, 2)],
+    "B- I-": [("_", 0, 2)],
 }
 
 
@@ -76,6 +77,13 @@ def test_they_are_what_seqeval_says(tags):
     labeling = pytest.importorskip("seqeval.metrics.sequence_labeling")
     found = [(kind, start, end + 1) for kind, start, end in labeling.get_entities(tags.split())]
     assert found == BROKEN[tags]
+
+
+def test_what_is_in_no_scheme_is_outside():
+    # Converted taggers have such labels; seqeval makes entities of them, and warns.
+    assert entities(["X", "B-PER", "I-PER", "X", "[SEP]"]) == [("PER", 1, 3)]
+    assert entities(["B-PER", "X", "I-PER", "X-PER"]) == [("PER", 0, 1), ("PER", 2, 3)]
+    assert entities(["PAD", "<pad>", "BN", "", "B-"]) == [("_", 4, 5)]
 
 
 def test_letters_of_other_schemes_mean_the_same():
