@@ -46,11 +46,7 @@ class Classify(TextTask):
         labels = tuple(sorted({row.label for row in rows}))
         if len(labels) < 2:
             raise InputError(f"{data.train} has the one label {labels[0]!r}: two are needed.")
-        if data.positive_label and data.positive_label not in labels:
-            raise InputError(
-                f"config.data.positive_label={data.positive_label!r} is none of the labels of"
-                f" {data.train}: choose one of {listed(labels)}."
-            )
+        _check_positive_label(labels, data)
         return labels
 
     @classmethod
@@ -62,6 +58,10 @@ class Classify(TextTask):
                 "config.metric=f1 is that of config.data.positive_label, which is empty: name"
                 " the class, or choose macro_f1."
             )
+
+    def check_data(self, data: LabelledDataConfig) -> None:
+        """The positive label is one of the labels."""
+        _check_positive_label(self.labels, data)
 
     def target(self, row: LabelledText) -> int:
         """The index of the class; InputError where it is not known."""
@@ -155,6 +155,14 @@ class Classify(TextTask):
 
     def _targets(self, rows: Sequence[LabelledText]) -> np.ndarray:
         return np.array([self.target(row) for row in rows])
+
+
+def _check_positive_label(labels: Sequence[str], data: LabelledDataConfig) -> None:
+    if data.positive_label and data.positive_label not in labels:
+        raise InputError(
+            f"config.data.positive_label={data.positive_label!r} is none of the labels: choose"
+            f" one of {listed(labels)}."
+        )
 
 
 def _check_are_classes(rows: Sequence[LabelledText]) -> None:

@@ -109,6 +109,7 @@ def _evaluate_task(
     # Shorter windows share as much of their length.
     overlap = made_with.window_overlap * max_length // made_with.max_length
     task = kind(found.labels, found.tokenizer, max_length, overlap)
+    task.check_data(data)
     forward = Forward(task, found.model, one_device_mesh())
     params = found.params(forward.param_shapes())
     source = test_source(data)

@@ -79,6 +79,10 @@ class Task(abc.ABC):
                 f" config.task={config.task}: set it to none."
             )
 
+    def check_data(self, data: LabelledDataConfig) -> None:
+        """Raises InputError where a model with these labels cannot be scored as `data` says."""
+        del data
+
     @abc.abstractmethod
     def encode(self, rows: Sequence[Any]) -> Encoded:
         """Raises InputError for a row whose label is none of `labels`."""
