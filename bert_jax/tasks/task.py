@@ -87,6 +87,11 @@ class Task(abc.ABC):
     def encode(self, rows: Sequence[Any]) -> Encoded:
         """Raises InputError for a row whose label is none of `labels`."""
 
+    def cut_of(self, row: Any, tokens: int) -> str:
+        """What is too long about a row that `encode` has cut, for a message that it begins."""
+        del row
+        return f"has {tokens} tokens and the model takes {self.max_length}"
+
     def balanced(self, examples: Sequence[Any]) -> list[Any]:
         """The examples with other weights, for `config.class_weights`."""
         raise NotImplementedError
