@@ -55,13 +55,17 @@ def run(config: Values, workdir: str | Path, *, named: Collection[str] = ROWS) -
             " give the config it was made with."
         )
     evaluate = _evaluate_pretraining if task == "pretrain" else _evaluate_task
+    with wd.writing(workdir):
+        wd.try_writing(found.directory)  # the rows may take an hour
     evaluation = evaluate(config, found, named)
     title = f"{found.task}: {found.directory.name}, step {found.step:,}"
-    evaluation_report.write(found.directory, title, evaluation.sections)
-    for name, text in evaluation.files.items():
-        wd.write_text(found.directory / name, text)
+    report = evaluation_report.files(title, evaluation.sections)
+    result = {EVALUATION: wd.as_json(evaluation.result)}
+    texts = {**report, **evaluation.files, **result}
+    with wd.writing(workdir):
+        wd.write_together({found.directory / name: text.encode() for name, text in texts.items()})
+    for name in evaluation.files:
         print(f"{found.directory / name}")
-    wd.write_json(found.directory / EVALUATION, evaluation.result)
     return evaluation.result
 
 
@@ -110,6 +114,8 @@ def _evaluate_task(
     overlap = made_with.window_overlap * max_length // made_with.max_length
     task = kind(found.labels, found.tokenizer, max_length, overlap)
     task.check_data(data)
+    wanted = made_with.submissions if config["submit"] else ()
+    submissions = [submission.read(one, data, task) for one in wanted]
     forward = Forward(task, found.model, one_device_mesh())
     params = found.params(forward.param_shapes())
     source = test_source(data)
@@ -119,10 +125,7 @@ def _evaluate_task(
         of_them = result.setdefault("further_tests", {})
         of_them[source], more, _ = _evaluate_rows(forward, params, rows, data, found, source)
         sections += [Heading(source, ""), *more]
-    files |= {
-        one.file: submission.text(one, data, forward, params)
-        for one in (made_with.submissions if config["submit"] else ())
-    }
+    files |= {one.config.file: submission.text(one, forward, params) for one in submissions}
     return Evaluation(result, sections, files)
 
 

@@ -4,10 +4,7 @@ import base64
 import html
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
-
-from bert_jax import workdir as wd
 
 MARKDOWN, HTML = "report.md", "report.html"
 TEXT_CHARACTERS = 200  # of a longer text the beginning is shown
@@ -49,10 +46,9 @@ def metric_table(metrics: Mapping[str, float], errors: Mapping[str, float], note
     return Table("Metrics", note, ("metric", "value", "standard error"), rows)
 
 
-def write(directory: Path, title: str, sections: Sequence[Section]) -> None:
-    """Writes both files, each whole or not at all."""
-    wd.write_text(directory / MARKDOWN, _markdown(title, sections))
-    wd.write_text(directory / HTML, _html(title, sections))
+def files(title: str, sections: Sequence[Section]) -> dict[str, str]:
+    """Both files, by name."""
+    return {MARKDOWN: _markdown(title, sections), HTML: _html(title, sections)}
 
 
 def shortened(text: str) -> str:
