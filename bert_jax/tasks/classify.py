@@ -13,7 +13,7 @@ from bert_jax.config import FinetuneConfig, LabelledDataConfig
 from bert_jax.errors import InputError, listed
 from bert_jax.tasks import scores
 from bert_jax.tasks.calibration import BINS, expected_error, reliability
-from bert_jax.tasks.evaluation_report import Section
+from bert_jax.tasks.evaluation_report import MARKDOWN, Section, in_columns, shortened
 from bert_jax.tasks.task import Encoded
 from bert_jax.tasks.text_task import Example, TextTask, index_of
 from bert_jax.text.labelled import LabelledText, as_class, read_labelled
@@ -135,15 +135,18 @@ class Classify(TextTask):
         )
 
     def report(self, result: Mapping[str, Any]) -> list[str]:
-        """The confusion matrix."""
-        return [
-            "confusion (rows: true, columns: predicted)",
-            "  " + "".join(f"{label:>10}" for label in ("", *result["labels"])),
-            *(
-                "  " + f"{label:>10}" + "".join(f"{count:>10,}" for count in counts)
-                for label, counts in zip(result["labels"], result["confusion"], strict=True)
-            ),
+        """The confusion matrix, or where it is."""
+        from bert_jax.tasks.findings import WIDEST  # draws
+
+        labels = [shortened(label) for label in result["labels"]]
+        if len(labels) > WIDEST:
+            return [f"confusion of {len(labels):,} classes: see {MARKDOWN}"]
+        rows = [
+            [label, *(f"{count:,}" for count in counts)]
+            for label, counts in zip(labels, result["confusion"], strict=True)
         ]
+        lines = in_columns([["", *labels], *rows])
+        return ["confusion (rows: true, columns: predicted)", *(f"  {line}" for line in lines)]
 
     def shown(self, row: LabelledText, answer: np.ndarray) -> dict[str, Any]:
         """The likeliest label, and the probability of each."""

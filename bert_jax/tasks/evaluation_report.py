@@ -3,6 +3,7 @@
 import base64
 import html
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -55,6 +56,23 @@ def shortened(text: str) -> str:
     """On one line, and no longer than a table can bear."""
     text = " ".join(text.split())
     return text if len(text) <= TEXT_CHARACTERS else text[: TEXT_CHARACTERS - 1] + "…"
+
+
+def in_columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines for a terminal, every column as wide as it needs to be and flush right."""
+    widths = [max(map(_terminal_width, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            " " * (width - _terminal_width(cell)) + cell
+            for cell, width in zip(row, widths, strict=True)
+        )
+        for row in rows
+    ]
+
+
+def _terminal_width(text: str) -> int:
+    """Chinese characters take two places."""
+    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
 
 
 def _written(cell: Cell) -> str:
