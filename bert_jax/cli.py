@@ -32,6 +32,12 @@ def define_config() -> flags.FlagHolder:
     return config
 
 
+def overridden() -> set[str]:
+    """The fields that the command line sets by `--config.FIELD=VALUE`, elements as their field."""
+    names = config_flags.get_override_values(flags.FLAGS[CONFIG])
+    return {name.partition("[")[0] for name in names}
+
+
 def guard(action: Callable[[], Any]) -> None:
     """Parses the flags and runs `action`; bad input becomes one sentence and exit code 2, a
     run that was told to stop exit code 143."""

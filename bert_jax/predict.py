@@ -38,8 +38,8 @@ def run() -> None:
     given = flags.FLAGS
     if bool(given.text) == bool(given.input):
         raise InputError("give either --text (once or more) or --input=FILE.")
-    if given.output and not Path(given.output).absolute().parent.is_dir():
-        raise InputError(f"--output={given.output} is in a directory that does not exist: make it.")
+    if given.output:
+        _check_output(given.output)
     if given.pair and len(given.pair) != len(given.text):
         raise InputError(
             f"--pair is given {len(given.pair)} times and --text {len(given.text)} times: give one"
@@ -68,9 +68,20 @@ def run() -> None:
     )
     lines = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in predictor(texts))
     if given.output:
-        wd.write_text(Path(given.output), lines)
+        with wd.writing(given.output, "--output"):
+            wd.write_text(Path(given.output), lines)
     else:
         print(lines, end="")
+
+
+def _check_output(output: str) -> None:
+    path = Path(output).absolute()
+    if not path.parent.is_dir():
+        raise InputError(f"--output={output} is in a directory that does not exist: make it.")
+    if path.exists() and not path.is_file():
+        raise InputError(f"--output={output} is there and no file: name a file.")
+    with wd.writing(output, "--output"):
+        wd.try_writing(path.parent)
 
 
 if __name__ == "__main__":

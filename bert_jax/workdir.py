@@ -16,7 +16,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +34,25 @@ _NO_LOCKS = (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL)
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes the file whole or not at all, whenever the process is killed."""
-    # A name of its own: several hosts may write the same file of one workdir.
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".partial-{path.name}-")
+    write_together({path: content})
+
+
+def write_together(files: Mapping[Path, bytes]) -> None:
+    """Writes each file whole or not at all, and none where there is no room for all."""
+    partials: dict[str, Path] = {}
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(partial, 0o644)
-        os.replace(partial, path)
+        for path, content in files.items():
+            # A name of its own: several hosts may write the same file of one workdir.
+            handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".partial-{path.name}-")
+            partials[partial] = path
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            os.chmod(partial, 0o644)
+        for partial, path in partials.items():
+            os.replace(partial, path)
     except BaseException:
-        os.unlink(partial)
+        for partial in partials:
+            Path(partial).unlink(missing_ok=True)
         raise
 
 
@@ -52,20 +62,30 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Indented JSON, Chinese as it is, whole or not at all."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """As `as_json`, whole or not at all."""
+    write_text(path, as_json(value))
+
+
+def as_json(value: Any) -> str:
+    """Indented, Chinese as it is."""
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def try_writing(directory: Path) -> None:
+    """Raises OSError where no file can be made; leaves none."""
+    tempfile.TemporaryFile(dir=directory).close()
 
 
 @contextlib.contextmanager
-def writing(workdir: str | Path) -> Iterator[None]:
+def writing(path: str | Path, flag: str = "--workdir") -> Iterator[None]:
     """What the disk has against a write becomes an InputError."""
     try:
         yield
     except OSError as error:
-        what, mend = error.strerror, "choose another directory"
+        what, mend = error.strerror, "make it writable or name another"
         if error.errno in FULL:
             what, mend = "the disk is full", "free space and run the command again"
-        raise InputError(f"--workdir={workdir} cannot be written ({what}): {mend}.") from None
+        raise InputError(f"{flag}={path} cannot be written ({what}): {mend}.") from None
 
 
 @contextlib.contextmanager

@@ -53,6 +53,11 @@ class SpanExample(NamedTuple):
         return self.tokens.second
 
 
+def question_room(max_length: int) -> int:
+    """How many pieces of a question are read."""
+    return min(MAX_QUESTION, (max_length - PAIR_SPECIAL) // 2)
+
+
 def span_examples(
     question: Sequence[int],
     context: Context,
@@ -68,9 +73,8 @@ def span_examples(
     At `overlap` 0 the first window alone. A question takes no more than half of the room, and
     windows share no more than half of theirs.
     """
-    room = max_length - PAIR_SPECIAL
-    question = question[: min(MAX_QUESTION, room // 2)]
-    room -= len(question)
+    question = question[: question_room(max_length)]
+    room = max_length - PAIR_SPECIAL - len(question)
     parts = windows(len(context.ids), room, min(overlap, room // 2))
     parts = parts if overlap else parts[:1]
     pieces = None if answer is None else pieces_of(context.offsets, answer)

@@ -13,7 +13,7 @@ from bert_jax.config import FinetuneConfig, LabelledDataConfig
 from bert_jax.errors import InputError, listed
 from bert_jax.tasks import scores
 from bert_jax.tasks.calibration import BINS, expected_error, reliability
-from bert_jax.tasks.evaluation_report import Section
+from bert_jax.tasks.evaluation_report import MARKDOWN, Section, in_columns, shortened
 from bert_jax.tasks.task import Encoded
 from bert_jax.tasks.text_task import Example, TextTask, index_of
 from bert_jax.text.labelled import LabelledText, as_class, read_labelled
@@ -46,11 +46,7 @@ class Classify(TextTask):
         labels = tuple(sorted({row.label for row in rows}))
         if len(labels) < 2:
             raise InputError(f"{data.train} has the one label {labels[0]!r}: two are needed.")
-        if data.positive_label and data.positive_label not in labels:
-            raise InputError(
-                f"config.data.positive_label={data.positive_label!r} is none of the labels of"
-                f" {data.train}: choose one of {listed(labels)}."
-            )
+        _check_positive_label(labels, data)
         return labels
 
     @classmethod
@@ -62,6 +58,10 @@ class Classify(TextTask):
                 "config.metric=f1 is that of config.data.positive_label, which is empty: name"
                 " the class, or choose macro_f1."
             )
+
+    def check_data(self, data: LabelledDataConfig) -> None:
+        """The positive label is one of the labels."""
+        _check_positive_label(self.labels, data)
 
     def target(self, row: LabelledText) -> int:
         """The index of the class; InputError where it is not known."""
@@ -140,15 +140,18 @@ class Classify(TextTask):
         )
 
     def report(self, result: Mapping[str, Any]) -> list[str]:
-        """The confusion matrix."""
-        return [
-            "confusion (rows: true, columns: predicted)",
-            "  " + "".join(f"{label:>10}" for label in ("", *result["labels"])),
-            *(
-                "  " + f"{label:>10}" + "".join(f"{count:>10,}" for count in counts)
-                for label, counts in zip(result["labels"], result["confusion"], strict=True)
-            ),
+        """The confusion matrix, or where it is."""
+        from bert_jax.tasks.findings import WIDEST  # draws
+
+        labels = [shortened(label) for label in result["labels"]]
+        if len(labels) > WIDEST:
+            return [f"confusion of {len(labels):,} classes: see {MARKDOWN}"]
+        rows = [
+            [label, *(f"{count:,}" for count in counts)]
+            for label, counts in zip(labels, result["confusion"], strict=True)
         ]
+        lines = in_columns([["", *labels], *rows])
+        return ["confusion (rows: true, columns: predicted)", *(f"  {line}" for line in lines)]
 
     def shown(self, row: LabelledText, answer: np.ndarray) -> dict[str, Any]:
         """The likeliest label, and the probability of each."""
@@ -160,6 +163,14 @@ class Classify(TextTask):
 
     def _targets(self, rows: Sequence[LabelledText]) -> np.ndarray:
         return np.array([self.target(row) for row in rows])
+
+
+def _check_positive_label(labels: Sequence[str], data: LabelledDataConfig) -> None:
+    if data.positive_label and data.positive_label not in labels:
+        raise InputError(
+            f"config.data.positive_label={data.positive_label!r} is none of the labels: choose"
+            f" one of {listed(labels)}."
+        )
 
 
 def _check_are_classes(rows: Sequence[LabelledText]) -> None:

@@ -2,6 +2,7 @@
 held-out rows."""
 
 import dataclasses
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -14,12 +15,14 @@ from bert_jax.fields import Values, build
 from bert_jax.tasks import all_tasks, evaluation_report, pretrain, saved_model, scores, submission
 from bert_jax.tasks.evaluation_report import Heading, Section, metric_table
 from bert_jax.tasks.forward import Forward
-from bert_jax.tasks.splits import read_test
+from bert_jax.tasks.splits import read_test, test_source
 from bert_jax.tasks.task import Task
 from bert_jax.tasks.tuning import EVAL_BATCH
 from bert_jax.training.sharding import one_device_mesh
 
 EVALUATION = "evaluation.json"
+# The fields of a config that may say otherwise than the run's own record.
+ROWS = ("data", "data.test", "data.further_tests", "submissions")
 
 Config = TypeVar("Config", FinetuneConfig, PretrainConfig)
 
@@ -32,14 +35,17 @@ class Evaluation(NamedTuple):
     files: dict[str, str]  # others than these, by name: submissions, what official scripts read
 
 
-def run(config: Values, workdir: str | Path) -> dict[str, Any]:
+def run(config: Values, workdir: str | Path, *, named: Collection[str] = ROWS) -> dict[str, Any]:
     """Evaluates the run in `workdir`; prints the numbers and leaves them in evaluation.json,
     and with them in report.md and report.html what there is to see of the rows.
 
     Everything is as the run was made, its rows too, so that no training row can become a
-    test row. Of `config` only the task is read, and where other rows are named:
-    `data.test`, `data.further_tests` and `submissions` for a fine-tuning, `data` for a
-    pretraining.
+    test row. Of `config` only `task` and `submit` are read, and those of the fields ROWS that
+    are `named`: `data.test`, `data.further_tests` and `submissions` for a fine-tuning, `data`
+    for a pretraining. From Python that is all of them, as whoever calls has put them there
+    (an empty `data.test` or `data` is the run's); the command names those that its flags set,
+    for what else a config file says of rows is its default and need not be of this run. A
+    converted model has no record, and takes all of `config`.
     """
     found = saved_model.load(workdir)
     task = config.get("task", "prepare")
@@ -49,13 +55,17 @@ def run(config: Values, workdir: str | Path) -> dict[str, Any]:
             " give the config it was made with."
         )
     evaluate = _evaluate_pretraining if task == "pretrain" else _evaluate_task
-    evaluation = evaluate(config, found)
+    with wd.writing(workdir):
+        wd.try_writing(found.directory)  # the rows may take an hour
+    evaluation = evaluate(config, found, named)
     title = f"{found.task}: {found.directory.name}, step {found.step:,}"
-    evaluation_report.write(found.directory, title, evaluation.sections)
-    for name, text in evaluation.files.items():
-        wd.write_text(found.directory / name, text)
+    report = evaluation_report.files(title, evaluation.sections)
+    result = {EVALUATION: wd.as_json(evaluation.result)}
+    texts = {**report, **evaluation.files, **result}
+    with wd.writing(workdir):
+        wd.write_together({found.directory / name: text.encode() for name, text in texts.items()})
+    for name in evaluation.files:
         print(f"{found.directory / name}")
-    wd.write_json(found.directory / EVALUATION, evaluation.result)
     return evaluation.result
 
 
@@ -67,37 +77,55 @@ def _made_with(cls: type[Config], config: Values, found: saved_model.SavedModel)
     return build(cls, {**dict(config), **own})
 
 
-def _evaluate_pretraining(config: Values, found: saved_model.SavedModel) -> Evaluation:
+def _with_rows(made_with: FinetuneConfig, config: Values, named: Collection[str]) -> FinetuneConfig:
+    """With those of `config` where they are named."""
+    given, data, submissions = config["data"], made_with.data, made_with.submissions
+    if "data.test" in named and given["test"]:
+        data = dataclasses.replace(data, test=given["test"])
+    if "data.further_tests" in named:
+        data = dataclasses.replace(data, further_tests=tuple(given["further_tests"]))
+    if "submissions" in named:
+        submissions = tuple(build(SubmissionConfig, one) for one in config["submissions"])
+    return dataclasses.replace(made_with, data=data, submissions=submissions)
+
+
+def _evaluate_pretraining(
+    config: Values, found: saved_model.SavedModel, named: Collection[str]
+) -> Evaluation:
     made_with = _made_with(PretrainConfig, config, found)
-    metrics = pretrain.evaluate_heldout(made_with, found, config["data"])
+    other = config["data"] if "data" in named else ""
+    metrics = pretrain.evaluate_heldout(made_with, found, other)
     print(f"{found.directory}, step {found.step}, held-out rows")
     _print_numbers(metrics, {})
     table = metric_table(metrics, {}, "Held-out rows, masked as in the run.")
     return Evaluation({"step": found.step, **metrics}, [table], {})
 
 
-def _evaluate_task(config: Values, found: saved_model.SavedModel) -> Evaluation:
-    made_with = _made_with(FinetuneConfig, config, found)
+def _evaluate_task(
+    config: Values, found: saved_model.SavedModel, named: Collection[str]
+) -> Evaluation:
+    made_with = _with_rows(_made_with(FinetuneConfig, config, found), config, named)
     data = made_with.data
     kind = all_tasks.named(found.task)
-    rows = _test_rows(kind, made_with, config["data"]["test"] or data.test, found)
-    further = {source: kind.read(source, data) for source in config["data"]["further_tests"]}
-    wanted = [build(SubmissionConfig, one) for one in config["submissions"]]
+    rows = _test_rows(kind, data, found)
+    further = {source: kind.read(source, data) for source in data.further_tests}
     max_length = min(made_with.max_length, found.model.positions)
     # Shorter windows share as much of their length.
     overlap = made_with.window_overlap * max_length // made_with.max_length
     task = kind(found.labels, found.tokenizer, max_length, overlap)
+    task.check_data(data)
+    wanted = made_with.submissions if config["submit"] else ()
+    submissions = [submission.read(one, data, task) for one in wanted]
     forward = Forward(task, found.model, one_device_mesh())
     params = found.params(forward.param_shapes())
-    result, sections, files = _evaluate_rows(forward, params, rows, data, found, "test rows")
+    source = test_source(data)
+    result, sections, files = _evaluate_rows(forward, params, rows, data, found, source)
+    result = {"test": source, **result}
     for source, rows in further.items():
         of_them = result.setdefault("further_tests", {})
         of_them[source], more, _ = _evaluate_rows(forward, params, rows, data, found, source)
         sections += [Heading(source, ""), *more]
-    files |= {
-        one.file: submission.text(one, data, forward, params)
-        for one in (wanted if config["submit"] else ())
-    }
+    files |= {one.config.file: submission.text(one, forward, params) for one in submissions}
     return Evaluation(result, sections, files)
 
 
@@ -107,7 +135,7 @@ def _evaluate_rows(
     rows: list[Any],
     data: LabelledDataConfig,
     found: saved_model.SavedModel,
-    name: str,
+    source: str,
 ) -> tuple[dict[str, Any], list[Section], dict[str, str]]:
     task = forward.task
     encoded = task.encode(rows)
@@ -125,12 +153,12 @@ def _evaluate_rows(
         "standard_errors": errors,
     }
     numbers = {name: value for name, value in result.items() if isinstance(value, float)}
-    print(f"{found.directory}, step {found.step}, {len(rows):,} {name}")
+    print(f"{found.directory}, step {found.step}, {len(rows):,} rows of {source}")
     _print_numbers(numbers, errors)
     for line in task.report(result):
         print(f"  {line}")
     note = (
-        f"{len(rows):,} rows. Standard errors are those of the bootstrap, over"
+        f"{len(rows):,} rows of {source}. Standard errors are those of the bootstrap, over"
         f" {scores.RESAMPLES} draws of as many rows; of a trained model, not of its training."
     )
     table = metric_table(numbers, errors, note)
@@ -138,14 +166,14 @@ def _evaluate_rows(
 
 
 def _test_rows(
-    kind: type[Task], made_with: FinetuneConfig, test: str, found: saved_model.SavedModel
+    kind: type[Task], data: LabelledDataConfig, found: saved_model.SavedModel
 ) -> list[Any]:
-    if found.is_converted and not test:
+    if found.is_converted and not data.test:
         raise InputError(
             f"config.data.test is empty, and {found.directory} was converted, so that nobody here"
             " knows its training rows: name the rows to evaluate on."
         )
-    return read_test(kind, dataclasses.replace(made_with.data, test=test))
+    return read_test(kind, data)
 
 
 def _print_numbers(metrics: dict[str, float], errors: dict[str, float]) -> None:

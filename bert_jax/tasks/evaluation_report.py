@@ -3,11 +3,9 @@
 import base64
 import html
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
-
-from bert_jax import workdir as wd
 
 MARKDOWN, HTML = "report.md", "report.html"
 TEXT_CHARACTERS = 200  # of a longer text the beginning is shown
@@ -49,16 +47,32 @@ def metric_table(metrics: Mapping[str, float], errors: Mapping[str, float], note
     return Table("Metrics", note, ("metric", "value", "standard error"), rows)
 
 
-def write(directory: Path, title: str, sections: Sequence[Section]) -> None:
-    """Writes both files, each whole or not at all."""
-    wd.write_text(directory / MARKDOWN, _markdown(title, sections))
-    wd.write_text(directory / HTML, _html(title, sections))
+def files(title: str, sections: Sequence[Section]) -> dict[str, str]:
+    """Both files, by name."""
+    return {MARKDOWN: _markdown(title, sections), HTML: _html(title, sections)}
 
 
 def shortened(text: str) -> str:
     """On one line, and no longer than a table can bear."""
     text = " ".join(text.split())
     return text if len(text) <= TEXT_CHARACTERS else text[: TEXT_CHARACTERS - 1] + "…"
+
+
+def in_columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines for a terminal, every column as wide as it needs to be and flush right."""
+    widths = [max(map(_terminal_width, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            " " * (width - _terminal_width(cell)) + cell
+            for cell, width in zip(row, widths, strict=True)
+        )
+        for row in rows
+    ]
+
+
+def _terminal_width(text: str) -> int:
+    """Chinese characters take two places."""
+    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
 
 
 def _written(cell: Cell) -> str:

@@ -71,7 +71,10 @@ class Predictor:
             _check_choices(text, wanted=False)
             ids = tokenizer.encode(text.text, allow_special=allow_special).ids
             if len(ids) > room:
-                self._check_cut(len(ids) + SINGLE_SPECIAL, text.where)
+                tokens = len(ids) + SINGLE_SPECIAL
+                self._check_cut(
+                    f"{text.where} has {tokens} tokens and the model takes {self._max_length()}"
+                )
             rows.append(single(ids[:room], tokenizer))
         return rows
 
@@ -82,12 +85,9 @@ class Predictor:
                 what = "has a second text and the model takes single ones: leave it away"
             raise InputError(f"{where} {what}.")
 
-    def _check_cut(self, tokens: int, where: str) -> None:
+    def _check_cut(self, what: str) -> None:
         if not self._truncate:
-            raise InputError(
-                f"{where} has {tokens} tokens and the model takes {self._max_length()}:"
-                " shorten it, or give --truncate to use its beginning."
-            )
+            raise InputError(f"{what}: shorten it, or give --truncate to use its beginning.")
 
     def _max_length(self) -> int:
         # Not the number of positions: those past the training length were never trained.
@@ -128,7 +128,7 @@ class Predictor:
             rows = [task.row_of(text) for text in texts]
             examples, cut = task.encode(rows)
             for row, tokens in cut.items():
-                self._check_cut(tokens, texts[row].where)
+                self._check_cut(f"{texts[row].where} {task.cut_of(rows[row], tokens)}")
             batch_size = 1 if len(examples) == 1 else BATCH
             answers = forward.answers(params, rows, examples, batch_size=batch_size)
             return [task.shown(*one) for one in zip(rows, answers, strict=True)]

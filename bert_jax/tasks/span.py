@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 from bert_jax.arrays import SpanBatch
 from bert_jax.config import FinetuneConfig, LabelledDataConfig, ModelConfig
 from bert_jax.data.encoding import PAIR_SPECIAL, pad_tokens
-from bert_jax.data.spans import CLS, Context, SpanExample, span_examples
+from bert_jax.data.spans import CLS, Context, SpanExample, question_room, span_examples
 from bert_jax.errors import InputError
 from bert_jax.model.bert import SpanModel
 from bert_jax.tasks import span_scores
@@ -84,11 +84,18 @@ class SpanTask(Task):
                 overlap=self.overlap,
             )
             encoded.examples.extend(examples)
-            is_asked_whole = len(question) + PAIR_SPECIAL - 1 == examples[0].first
+            is_asked_whole = len(question) <= question_room(self.max_length)
             is_read_whole = self.overlap or len(examples[0].offsets) == len(context.ids)
             if not (is_asked_whole and is_read_whole):
                 encoded.cut[number] = len(question) + len(context.ids) + PAIR_SPECIAL
         return encoded
+
+    def cut_of(self, row: Question, tokens: int) -> str:
+        """The question, where it is that: it has a limit of its own, and no windows."""
+        pieces, room = len(self.tokenizer.encode(row.question).ids), question_room(self.max_length)
+        if pieces > room:
+            return f"has a question of {pieces} pieces, of which {room} are read"
+        return super().cut_of(row, tokens)
 
     def batch(self, examples: Sequence[SpanExample], rows: int) -> SpanBatch:
         """Examples that fill up have no answer."""

@@ -43,6 +43,11 @@ def read_test(task: type[Task], data: LabelledDataConfig) -> list[Any]:
     return rows
 
 
+def test_source(data: LabelledDataConfig) -> str:
+    """Where `read_test` has its rows from, in words."""
+    return data.test or f"the test part of {data.train}"
+
+
 def labelled_rows(splits: dict[str, list[Any]], data: LabelledDataConfig) -> list[Any]:
     """Those that tell which labels there are: what stands in one source with the training rows
     is known with them, wherever a hash has put a rare label. Rows of other sources are not."""

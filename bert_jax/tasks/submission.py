@@ -2,50 +2,65 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxtyping import PyTree
 
 from bert_jax.config import LabelledDataConfig, SubmissionConfig
 from bert_jax.errors import InputError
+from bert_jax.tasks.classify import Classify
 from bert_jax.tasks.forward import Forward
-from bert_jax.tasks.task import Text
+from bert_jax.tasks.regress import Regress
+from bert_jax.tasks.task import Task, Text
 from bert_jax.tasks.tuning import EVAL_BATCH
 from bert_jax.text.labelled import read_unlabelled
 
 
-def text(
-    config: SubmissionConfig, data: LabelledDataConfig, forward: Forward, params: PyTree
-) -> str:
-    """What the file holds: a line for each row."""
+class Submission(NamedTuple):
+    """The rows to answer, as the task has them, and the id of each."""
+
+    config: SubmissionConfig
+    ids: list[str | int]
+    rows: list[Any]
+
+
+def read(config: SubmissionConfig, data: LabelledDataConfig, task: Task) -> Submission:
+    """Raises InputError where the rows cannot become a submission, before any is answered."""
+    if not isinstance(task, Classify | Regress):
+        raise InputError(
+            "config.submit=True is for config.task=classify or regress: set it to False."
+        )
     found = read_unlabelled(config.rows, data)
-    task = forward.task
+    ids = [id for id, _ in found]
+    if config.form == "glue" and {str(id) for id in ids} != {str(n) for n in range(len(ids))}:
+        raise InputError(
+            f"the rows of a submission to GLUE are numbered from 0 to {len(ids) - 1}, and those of"
+            f" {config.rows} are not: give all rows of the official file."
+        )
     rows = [task.row_of(Text(row.text, row.pair, row.where)) for _, row in found]
+    return Submission(config, ids, rows)
+
+
+def text(submission: Submission, forward: Forward, params: PyTree) -> str:
+    """What the file holds: a line for each row."""
+    config, ids, rows = submission
+    task = forward.task
     answers = forward.answers(params, rows, task.encode(rows).examples, batch_size=EVAL_BATCH)
     said = [_said(task.shown(*one)) for one in zip(rows, answers, strict=True)]
     names = dict(pair.split("=", 1) for pair in config.written)
-    lines = FORMS[config.form]([id for id, _ in found], [names.get(one, one) for one in said])
+    lines = FORMS[config.form](ids, [names.get(one, one) for one in said])
     return "".join(f"{line}\n" for line in lines)
 
 
 def _said(shown: Mapping[str, Any]) -> str:
-    if "label" in shown:
-        return shown["label"]
-    if "value" in shown:
-        return f"{shown['value']:.3f}"
-    raise InputError("config.submit=True is for config.task=classify or regress: set it to False.")
+    return shown["label"] if "label" in shown else f"{shown['value']:.3f}"
 
 
 def _glue(ids: Sequence[str | int], said: Sequence[str]) -> list[str]:
     """In the order of the official file, whatever order the rows came in."""
     answers = {str(id): one for id, one in zip(ids, said, strict=True)}
-    numbers = [str(number) for number in range(len(said))]
-    if set(numbers) != set(answers):
-        raise InputError(
-            f"the rows of a submission to GLUE are numbered from 0 to {len(said) - 1}, and these"
-            " are not: give all rows of the official file."
-        )
-    return ["index\tprediction", *(f"{number}\t{answers[number]}" for number in numbers)]
+    lines = (f"{number}\t{answers[str(number)]}" for number in range(len(said)))
+    return ["index\tprediction", *lines]
 
 
 def _clue(ids: Sequence[str | int], said: Sequence[str]) -> list[str]:

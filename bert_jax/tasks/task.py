@@ -79,9 +79,18 @@ class Task(abc.ABC):
                 f" config.task={config.task}: set it to none."
             )
 
+    def check_data(self, data: LabelledDataConfig) -> None:
+        """Raises InputError where a model with these labels cannot be scored as `data` says."""
+        del data
+
     @abc.abstractmethod
     def encode(self, rows: Sequence[Any]) -> Encoded:
         """Raises InputError for a row whose label is none of `labels`."""
+
+    def cut_of(self, row: Any, tokens: int) -> str:
+        """What is too long about a row that `encode` has cut, for a message that it begins."""
+        del row
+        return f"has {tokens} tokens and the model takes {self.max_length}"
 
     def balanced(self, examples: Sequence[Any]) -> list[Any]:
         """The examples with other weights, for `config.class_weights`."""

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 
 import pytest
 from cli.conftest import FINETUNE, PRETRAIN, ROOT
+from integration import corpus
 
 TEXTS = ("河边的旅馆让人满意，老板很热情。", "旧书糟糕，周末再看店员也失望。")
 
@@ -103,6 +105,33 @@ def test_finetune_from_scratch_then_evaluate(made, command, tmp_path):
     assert (found["standard_errors"]["accuracy"] > 0) == (0 < right < 1)
     for name in ("report.md", "report.html"):
         assert f"{found['accuracy']:.4f}" in (tmp_path / name).read_text("utf-8")
+
+
+# Of a config file that names test rows by itself.
+NAMES_ROWS = """
+from configs import finetune_sentiment
+
+def get_config():
+    config = finetune_sentiment.get_config("tiny")
+    config.data.update(test="not_there.csv", further_tests=("nor_this.csv",))
+    return config
+"""
+
+
+def test_evaluate_reads_the_rows_of_the_run_or_of_its_flags(made, command, tmp_path):
+    (tmp_path / "rows.py").write_text(NAMES_ROWS)
+    run = shutil.copytree(made.classifier, tmp_path / "run")
+    flags = ("evaluate", f"--config={tmp_path}/rows.py", f"--workdir={run}")
+    printed = command(*flags)
+    found = json.loads((run / "evaluation.json").read_text("utf-8"))
+    assert found["test"] == f"the test part of {made.reviews}"
+    assert "further_tests" not in found
+    assert f", {found['rows']} rows of {found['test']}\n" in printed
+    other = corpus.write_reviews(tmp_path / "other.csv", corpus.reviews(7, seed=1))
+    command(*flags, f"--config.data.test={other}", f"--config.data.further_tests=('{other}',)")
+    found = json.loads((run / "evaluation.json").read_text("utf-8"))
+    assert (found["test"], found["rows"]) == (str(other), 7)
+    assert found["further_tests"][str(other)]["rows"] == 7
 
 
 def test_evaluate_a_pretraining(made, command):

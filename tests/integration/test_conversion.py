@@ -284,6 +284,12 @@ def test_a_converted_classifier_is_evaluated_on_named_rows(tmp_path):
     right = [answers(workdir, text)["label"] == label for text, label in rows]
     assert (found["rows"], found["accuracy"]) == (3, pytest.approx(sum(right) / 3))
     assert found["labels"] == list(foreign.LABELS)
+    config.data.positive_label = "well"
+    with pytest.raises(InputError, match=r"label='well' is none .*choose one of .*good"):
+        evaluate.run(config, workdir)
+    config.data.positive_label = "good"
+    assert "f1" in evaluate.run(config, workdir)
+    config.data.positive_label = ""
     # Windows of the config's length are longer than the model, and what they share too.
     corpus.write_reviews(path, [("a b " * 40, "good")])
     positions = foreign.SIZES["positions"]

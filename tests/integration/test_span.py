@@ -8,6 +8,7 @@ import pytest
 import small
 from integration import corpus
 
+from bert_jax.errors import InputError
 from bert_jax.tasks import conversion, evaluate, finetune, saved_model
 from bert_jax.tasks.conversion import Options
 from bert_jax.tasks.predict import Predictor
@@ -73,6 +74,12 @@ def convert(source, to, form):
     options = dict.fromkeys(("model_config", "tokenizer", "allow_missing", "allow_unknown"), "")
     paths = dict(source=str(source), to=str(to))
     conversion.run(Options(**paths, format=form, add_words="", positions=0, **options))
+
+
+def test_a_long_question_is_named(trained):
+    predict = Predictor(saved_model.load(trained[1]))
+    with pytest.raises(InputError, match=r"^here has a question of 7 pieces, of which 6 are read"):
+        predict([Text(f"b {MARK}c", "a " * 7, "here")])
 
 
 def test_the_answer_behind_the_mark_is_learnt(trained):

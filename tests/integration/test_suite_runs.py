@@ -1,5 +1,6 @@
 """A task of CLUE from files in its official form, to a submission."""
 
+import copy
 import json
 
 import jax
@@ -61,10 +62,24 @@ def test_from_official_files_to_a_submission(data, tmp_path):
     assert not (run / "ocnli_50k_predict.json").exists()
     config.submit = True
     evaluate.run(config, run)
-    lines = (run / "ocnli_50k_predict.json").read_text("utf-8").splitlines()
+    answered = run / "ocnli_50k_predict.json"
+    lines = answered.read_text("utf-8").splitlines()
     answers = [json.loads(line) for line in lines]
     assert [answer["id"] for answer in answers] == [5, 3, 4]
     assert {answer["label"] for answer in answers} <= set(found["labels"])
+    # What a config says beside those named is not of this run.
+    answered.unlink()
+    asked = ("data.test", "data.further_tests", "submissions")
+    missing = dict(test="not there", further_tests=("nor this",))
+    others = copy.deepcopy(config)
+    others.data.update(missing)
+    others.submissions[0].rows = "not there"
+    same = evaluate.run(others, run, named=())
+    assert (same["test"], same["rows"], list(same["further_tests"])) == (dev, 6, [other])
+    assert answered.exists()
+    for one in asked:
+        with pytest.raises(InputError, match=r"(not there|nor this)"):
+            evaluate.run(others, run, named={one})
     # Rows without labels are good for nothing else.
     config.data.test = config.submissions[0].rows
     with pytest.raises(InputError, match=r"test\.json:1 has no field 'label'"):

@@ -1,5 +1,6 @@
 """What `python -m bert_jax.predict` makes of its flags."""
 
+import errno
 from types import SimpleNamespace
 
 import pytest
@@ -26,6 +27,8 @@ class Flags:
 def run(monkeypatch):
     """Runs with flags other than GIVEN and gives what the predictor was made with."""
 
+    monkeypatch.setattr(predict.saved_model, "load", lambda path: f"loaded {path}")
+
     def of(**changes):
         made = {}
 
@@ -34,7 +37,6 @@ def run(monkeypatch):
             return lambda texts: [{"text": text[0]} for text in texts]
 
         monkeypatch.setattr(predict, "Predictor", predictor)
-        monkeypatch.setattr(predict.saved_model, "load", lambda path: f"loaded {path}")
         monkeypatch.setattr(predict, "flags", Flags())
         predict.define_flags()
         vars(predict.flags.FLAGS).update(GIVEN | changes)
@@ -54,3 +56,34 @@ def test_every_flag_reaches_the_predictor(run, capsys):
 def test_a_length_of_no_vector_is_refused(run):
     with pytest.raises(InputError, match=r"^--normalise is for vectors: give --embed too"):
         run(embed="")
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("there", r"^--output=.*there is there and no file: name a file\.$"),
+        ("not/here.jsonl", r"here\.jsonl is in a directory that does not exist: make it\.$"),
+        ("out.jsonl", r"^--output=.*out\.jsonl cannot be written \(the disk is full\): free space"),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_named_first(
+    output, message, run, tmp_path, monkeypatch
+):
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "there").mkdir()
+    monkeypatch.setattr(predict.wd, "try_writing", full)
+    monkeypatch.setattr(predict.saved_model, "load", lambda _: pytest.fail("a model was loaded"))
+    with pytest.raises(InputError, match=message):
+        run(output=str(tmp_path / output))
+
+
+def test_an_output_on_a_disk_that_is_full_by_then(run, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(predict.wd.os, "replace", full)
+    with pytest.raises(InputError, match=r"^--output=.*a\.jsonl cannot be written \(the disk is f"):
+        run(output=str(tmp_path / "a.jsonl"))
+    assert list(tmp_path.iterdir()) == []

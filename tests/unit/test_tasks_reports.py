@@ -153,14 +153,14 @@ def test_the_worst_rows_of_a_regression():
 EVIL = "<script src=http://x.y/z.js>a|b *c* [d](http://e)\n" + "长" * 300
 
 
-def test_a_report_shows_texts_and_runs_nothing(tmp_path):
+def test_a_report_shows_texts_and_runs_nothing():
     sections = [
         Plot("Plot & more", "", b"\x89PNG"),
         Table("Rows", "a < b", ("text", "number"), [(EVIL, 0.25), ("b", 1234)]),
         evaluation_report.metric_table({"f1": 0.5, "loss": 1.0}, {"f1": 0.01}, ""),
     ]
-    evaluation_report.write(tmp_path, "title <&>", sections)
-    page = (tmp_path / "report.html").read_text("utf-8")
+    files = evaluation_report.files("title <&>", sections)
+    page = files["report.html"]
     assert "&lt;script src=http://x.y/z.js&gt;a|b *c* [d](http://e) 长" in page
     assert "<script" not in page
     # Nothing is fetched: no address but those of the text, and the plot in the page.
@@ -170,7 +170,7 @@ def test_a_report_shows_texts_and_runs_nothing(tmp_path):
     assert '<td class="number">0.2500</td>' in page
     assert '<td class="number">1,234</td>' in page
     assert "title &lt;&amp;&gt;" in page
-    lines = (tmp_path / "report.md").read_text("utf-8").splitlines()
+    lines = files["report.md"].splitlines()
     (line,) = [line for line in lines if "script" in line]
     assert line.count("长") == 199 - EVIL.index("长")
     # A bar in a text is no end of a cell.

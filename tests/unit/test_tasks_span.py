@@ -100,6 +100,19 @@ def test_a_question_that_is_cut_is_told(overlap, pieces, cut):
     assert make(384, overlap).encode([ask("a b", "b", "a " * pieces)]).cut == cut
 
 
+@pytest.mark.parametrize(
+    ("question", "context", "overlap", "wanted"),
+    [
+        (65, 2, 8, "has a question of 65 pieces, of which 64 are read"),
+        (65, 500, 0, "has a question of 65 pieces, of which 64 are read"),
+        (64, 500, 0, "has 567 tokens and the model takes 384"),
+    ],
+)
+def test_what_is_cut_is_said(question, context, overlap, wanted):
+    row, task = ask("a " * context, question="b " * question), make(384, overlap)
+    assert task.cut_of(row, task.encode([row]).cut[0]) == wanted
+
+
 def test_a_batch_is_filled_up():
     task = make()
     batch = task.batch(task.encode([ask("a b", "b")]).examples, 2)

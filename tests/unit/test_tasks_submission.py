@@ -24,7 +24,7 @@ def text(path, kind, answers, form, written=()):
     task = kind(("no", "yes"), small.tokenizer(), 16, 0)
     forward = Forward(task, small.model_config(vocab_size=30), one_device_mesh())
     forward.answers = lambda *_, **__: answers
-    return submission.text(config, DATA, forward, {})
+    return submission.text(submission.read(config, DATA, task), forward, {})
 
 
 CHOSEN = [np.array([0.9, 0.1]), np.array([0.2, 0.8]), np.array([0.7, 0.3])]
@@ -53,8 +53,8 @@ def test_clue_is_in_the_order_of_the_rows(tmp_path):
 def test_rows_of_glue_that_are_missing_are_noticed(numbers, tmp_path):
     path = tmp_path / "test.jsonl"
     path.write_text("".join(f'{{"idx": {n}, "text": "a"}}\n' for n in numbers))
-    with pytest.raises(InputError, match="are numbered from 0 to 2, and these are not"):
-        text(path, Classify, CHOSEN, "glue")
+    with pytest.raises(InputError, match=r"numbered from 0 to 2, and those of .*test\.jsonl are n"):
+        text(path, Classify, "not asked", "glue")
 
 
 def test_sets_of_labels_are_no_submission(tmp_path):

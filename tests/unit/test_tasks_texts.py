@@ -145,6 +145,42 @@ def test_the_positive_label_is_one_of_them():
         Classify.find_labels([row(label="a"), row(label="b")], data)
 
 
+@pytest.mark.parametrize(
+    ("labels", "wanted"),
+    [
+        (
+            ("contradiction", "neutral"),
+            [
+                "                 contradiction  neutral",
+                "  contradiction          1,000        2",
+                "        neutral              3  999,999",
+            ],
+        ),
+        (
+            ("a", "好评"),
+            [
+                "            a     好评",
+                "     a  1,000        2",
+                "  好评      3  999,999",
+            ],
+        ),
+    ],
+)
+def test_confusion_is_printed_as_wide_as_it_is(labels, wanted):
+    task = Classify(labels, small.tokenizer(), 16, 0)
+    result = {"labels": list(labels), "confusion": [[1000, 2], [3, 999_999]]}
+    assert task.report(result)[1:] == wanted
+
+
+@pytest.mark.parametrize(("count", "lines"), [(12, 14), (13, 1)])
+def test_confusion_of_many_classes_is_in_the_report(count, lines):
+    labels = tuple(f"l{number}" for number in range(count))
+    task = Classify(labels, small.tokenizer(), 16, 0)
+    said = task.report({"labels": list(labels), "confusion": [[0] * count] * count})
+    assert len(said) == lines
+    assert (said == ["confusion of 13 classes: see report.md"]) == (count == 13)
+
+
 CONFIGS = [
     ({"task": "classify", "metric": "pearson"}, "choose one of accuracy, macro_f1, f1, matthews"),
     ({"task": "regress", "metric": "accuracy"}, "choose one of pearson, spearman, mse"),
