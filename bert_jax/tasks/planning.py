@@ -1,7 +1,9 @@
 """What a slice of TPUs will do with a pretraining, said by the TPU compiler beforehand."""
 
+import contextlib
 import dataclasses
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from bert_jax.tasks.phases import Data, phase_configs
 from bert_jax.tasks.plan_search import flags, nearest_that_fits, search
 from bert_jax.tasks.planned_step import Rows
 from bert_jax.tasks.slice_plan import Slice, SlicePlan, Work, plan_slice
+from bert_jax.tasks.start import find_pretraining_start
 from bert_jax.tasks.vocabulary import fit_vocabulary
 
 # Taken where no data is prepared that says otherwise: the pieces of bert-base-uncased, and
@@ -57,7 +60,9 @@ def run(
 
 
 def _work(config: PretrainConfig) -> tuple[Work, list[str]]:
-    """The config with its vocabulary's size, the rows of its phases, and what was assumed."""
+    """The config with its model's sizes, the rows of its phases, and what was assumed."""
+    with contextlib.redirect_stdout(sys.stderr):  # it says whose sizes, and stdout may be JSON's
+        config, _ = find_pretraining_start(config, None)
     notes, rows, model = [], [], config.model
     for number, phase in enumerate(phase_configs(config)):
         if number and not phase.data:

@@ -12,8 +12,9 @@ from bert_jax.config import PretrainConfig
 from bert_jax.errors import InputError
 from bert_jax.fields import build
 from bert_jax.model.flops import training_flops
-from bert_jax.tasks import planned_step, planning
+from bert_jax.tasks import planned_step, planning, start
 from bert_jax.tasks.planned_step import OPTIMIZER, PARAMETERS, REST, TEMPORARIES, StepPlan
+from bert_jax.tasks.saved_model import SavedModel
 from bert_jax.tasks.step_cost import GROUPS, StepCost
 from bert_jax.training import aot
 from bert_jax.training.aot import Program
@@ -153,6 +154,30 @@ def test_prepared_rows_are_looked_at(compiler, monkeypatch, tmp_path, capsys):
     assert work.rows == ((64, 3),)
     assert work.config.model.vocab_size == 77
     assert notes == []
+
+
+def test_the_sizes_are_those_of_the_model_that_the_run_goes_on_from(
+    compiler, monkeypatch, tmp_path, capsys
+):
+    found = compiler()
+    with pytest.raises(InputError, match=rf"^{tmp_path} holds no finished checkpoint"):
+        plan(config(init_from=str(tmp_path)))
+    assert not found.steps
+    saved = mock.Mock(
+        spec=SavedModel, model=model_config(layers=3, width=8, heads=2, vocab_size=77)
+    )
+    monkeypatch.setattr(start.saved_model, "check_is_there", lambda _: None)
+    monkeypatch.setattr(start.saved_model, "load", lambda _: saved)
+    values = config(init_from=str(tmp_path))
+    values.model.remat = "dots"  # is the run's own
+    (numbers,) = plan(values)
+    assert found.steps == [(3, 64, 1, "dots")]
+    said = capsys.readouterr()
+    assert json.loads(said.out) == json.loads(json.dumps([numbers]))  # and nothing else
+    assert f"model: as {tmp_path} has it, 3 layers of width 8\n" in said.err
+    work, notes = planning._work(build(PretrainConfig, values))
+    assert work.config.model.vocab_size == 77
+    assert not any("vocabulary" in note for note in notes)
 
 
 def test_too_much_names_the_bytes_and_what_fits(compiler, capsys):
