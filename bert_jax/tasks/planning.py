@@ -51,7 +51,8 @@ def run(
     if search_for:
         for each, (better, _) in zip(numbers, found, strict=True):
             each["flags"] = flags(work.config, better.config)
-            notes.append(f"{each['topology']}: {each['flags'] or 'the config is the fastest.'}")
+            said = each["flags"] or "nothing tried is faster than the config as it is."
+            notes.append(f"{each['topology']}: {said}")
     print(json.dumps(numbers, indent=2) if as_json else plan_report.table(plans, notes))
     refusals = [_refusal(work, plan, fast=fast) for plan in plans if not plan.fits]
     if refusals:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+from jax.sharding import Mesh
 
 from bert_jax.config import PretrainConfig
 from bert_jax.tasks.phases import phase_configs
@@ -107,17 +108,23 @@ class SlicePlan(NamedTuple):
         return numbers | dict(zip(TIMES, times, strict=True))
 
 
+def mesh_for(work: Work, where: Slice) -> Mesh:
+    """Raises InputError where the run would: for a mesh that does not divide the slice or shares
+    rows between its hosts unevenly, and a batch that does not divide the mesh."""
+    mesh = make_mesh(work.config.mesh, where.devices)
+    host_part(mesh)
+    for step in work.steps():
+        check_batch(mesh, step.phase.batch_size, step.phase.microbatches)
+    return mesh
+
+
 def plan_slice(work: Work, where: Slice, *, fast: bool) -> SlicePlan:
     """Compiles the step of every phase; of equal ones the first.
 
-    Raises InputError where the run would: for a mesh that does not divide the slice or shares
-    rows between its hosts unevenly, and a batch that does not divide the mesh.
+    Raises InputError where the run would, as `mesh_for` does.
     """
-    mesh = make_mesh(work.config.mesh, where.devices)
-    host_part(mesh)
+    mesh = mesh_for(work, where)
     steps = work.steps()
-    for step in steps:
-        check_batch(mesh, step.phase.batch_size, step.phase.microbatches)
     plans: dict[Any, StepPlan] = {}
     for step in steps:
         if _shape(step) not in plans:

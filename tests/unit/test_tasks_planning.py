@@ -248,27 +248,75 @@ def test_where_nothing_helps_more_chips_do(compiler):
     compiler(gib_a_row=40.0)
     with pytest.raises(InputError, match="no number of microbatches helps: take more chips"):
         plan(config())
-    with pytest.raises(InputError, match="no plan of 6 fits v5e:2x4"):
+    with pytest.raises(InputError, match="no plan of 8 fits v5e:2x4"):
         plan(config(), search_for=True)
 
 
 def test_a_search_ends_with_the_flags_of_the_fastest(compiler, capsys):
-    mesh_ms = {(8, 1, 1): 30, (1, 8, 1): 10, (4, 1, 2): 20, (1, 4, 2): 40}
+    mesh_ms = {(8, 1, 1): 30, (2, 4, 1): 15, (1, 8, 1): 10}
+    mesh_ms |= {(4, 1, 2): 20, (2, 2, 2): 25, (1, 4, 2): 40}
     found = compiler(gib_a_row=0.25, mesh_ms=mesh_ms)
     (numbers,) = plan(config(microbatches=8), search_for=True)
     assert numbers["flags"] == "--config.mesh.fsdp=8 --config.microbatches=2"
     assert numbers["mesh"] == {"data": 1, "fsdp": 8, "tensor": 1}
     assert numbers["fits"]
     remats = [remat for *_, remat in found.steps]
-    assert remats.count("none") >= 8  # each mesh with one and with two microbatches
+    assert remats.count("none") >= 12  # each mesh with one and with two microbatches
     assert {"dots", "full"} < set(remats)
     progress = capsys.readouterr().err.splitlines()
-    assert progress[0] == "v5e:2x4: at most 7 candidates"
-    assert len(progress) == 8
-    assert progress[2] == (
-        "[2/7] mesh.data -1, mesh.fsdp 8, mesh.tensor 1, model.remat none, microbatches 2:"
+    assert progress[0] == "v5e:2x4: at most 10 candidates"
+    assert [line.split()[0] for line in progress[1:]] == [f"[{i}/10]" for i in range(1, 11)]
+    assert progress[4] == (
+        "[4/10] mesh.data -1, mesh.fsdp 8, mesh.tensor 1, model.remat none, microbatches 2:"
         " 108.20 ms"
     )
+
+
+def test_a_search_tries_copies_of_a_state_in_parts(compiler):
+    compiler(mesh_ms={(8, 1, 1): 2, (2, 4, 1): 1, (1, 8, 1): 2})
+    values = config()
+    values.model.heads = 1  # are not split
+    (numbers,) = plan(values, search_for=True)
+    assert numbers["flags"] == "--config.mesh.fsdp=4"
+    assert numbers["mesh"] == {"data": 2, "fsdp": 4, "tensor": 1}
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        dict(mesh=dict(data=4, fsdp=2, tensor=1)),  # of none of the other candidates
+        dict(remat="dots", mesh=dict(data=-1, fsdp=2, tensor=1)),
+        dict(mesh=dict(data=-1, fsdp=2, tensor=1), microbatches=4),
+        dict(),  # as fast as others
+    ],
+)
+def test_a_search_ends_without_flags_where_nothing_beats_the_config(
+    asked, compiler, monkeypatch, capsys
+):
+    found = compiler(mesh_ms={(4, 2, 1): -2} if asked else {})
+
+    def quick(step, tpu, mesh):
+        of = found(step, tpu, mesh)
+        same = step.config.model.remat == asked.get("remat", "none")
+        if asked and same and step.phase.microbatches == asked.get("microbatches", 1):
+            of.cost.groups["attention"] = 1e-3
+        return of
+
+    monkeypatch.setattr(planned_step, "_compiled", quick)
+    values = config(**{name: asked[name] for name in asked if name != "remat"})
+    values.model.remat = asked.get("remat", "none")
+    (numbers,) = plan(values, search_for=True, as_json=False)
+    assert numbers["flags"] == ""
+    said = capsys.readouterr()
+    assert "v5e:2x4: nothing tried is faster than the config as it is." in said.out
+    tried = [line.split(": ")[0].split("] ")[1] for line in said.err.splitlines()[1:]]
+    assert len(set(tried)) == len(tried)
+
+
+def test_a_search_goes_on_where_what_was_asked_for_would_not_run(compiler):
+    compiler()
+    (numbers,) = plan(config(mesh=dict(data=1, fsdp=3, tensor=1)), search_for=True)
+    assert numbers["flags"] == "--config.mesh.data=-1 --config.mesh.fsdp=1"
 
 
 def test_layers_computed_again_may_be_the_fastest(compiler, monkeypatch):
