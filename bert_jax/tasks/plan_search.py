@@ -5,7 +5,7 @@ import contextlib
 import dataclasses
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from bert_jax.config import MeshConfig, PretrainConfig
@@ -21,9 +21,10 @@ def search(work: Work, where: Slice, *, fast: bool) -> tuple[Work, SlicePlan]:
     """The fastest that fits, of a few candidates; each is printed when it is done.
 
     First what `candidates` has, each with the fewest more microbatches that fit; on the mesh of
-    the fastest of them what computes layers again; and of the fastest so far twice the
-    microbatches, or the next number of more that divides the batch. Of equally fast ones the
-    first counts, so that what was asked for stays. Raises InputError where none fits.
+    the fastest of them, or where none fits the one that shards most, what computes layers again;
+    and of the fastest so far twice the microbatches, or the next number of more that divides the
+    batch. Of equally fast ones the first counts, so that what was asked for stays. Raises
+    InputError where none fits.
     """
     first = candidates(work, where)
     most = len(first) + len(REMATS)
@@ -48,7 +49,8 @@ def search(work: Work, where: Slice, *, fast: bool) -> tuple[Work, SlicePlan]:
 
     for each in first:
         take(each)
-    mesh = (best[0] if best else first[0]).config.mesh
+    most_sharded = max(first, key=lambda each: _shards(mesh_for(each, where).shape.values()))
+    mesh = (best[0] if best else most_sharded).config.mesh
     for remat in REMATS[1:]:
         take(_changed(work, mesh=mesh, remat=remat, microbatches=1))
     if best is None:
@@ -94,15 +96,45 @@ def fewest_microbatches(work: Work, where: Slice, *, fast: bool) -> tuple[Work, 
 
 
 def nearest_that_fits(work: Work, plan: SlicePlan, *, fast: bool) -> tuple[Work, SlicePlan] | None:
-    """Of a plan that does not fit: with more microbatches, or else by computing layers again."""
-    for remat in dict.fromkeys((work.config.model.remat, REMATS[-1])):
-        again = _changed(work, remat=remat)
-        if remat == work.config.model.remat:
-            again = _with_more_microbatches(again, plan, _times(plan))
-        found = again and fewest_microbatches(again, plan.slice, fast=fast)
+    """Of a plan that does not fit: with more microbatches, or else by computing layers again, or
+    else on a mesh that splits the state over more chips, there too with these two if need be."""
+    found = _nearest_on_its_mesh(work, plan, fast=fast)
+    for again in [] if found else _sharded_more(work, plan):
+        plan = plan_slice(again, plan.slice, fast=fast)
+        found = (again, plan) if plan.fits else _nearest_on_its_mesh(again, plan, fast=fast)
+        if found:
+            break
+    return found
+
+
+def _nearest_on_its_mesh(
+    work: Work, plan: SlicePlan, *, fast: bool
+) -> tuple[Work, SlicePlan] | None:
+    times = _times(plan)
+    if more := _with_more_microbatches(work, plan, times):
+        found = fewest_microbatches(more, plan.slice, fast=fast)
         if found:
             return found
-    return None
+    if math.isinf(times) or work.config.model.remat == REMATS[-1]:
+        return None
+    return fewest_microbatches(_changed(work, remat=REMATS[-1]), plan.slice, fast=fast)
+
+
+def _sharded_more(work: Work, plan: SlicePlan) -> list[Work]:
+    """On those of `_meshes` where the run would run and a chip has less of the state."""
+    found = []
+    for mesh in _meshes(work.config, len(plan.slice.devices)):
+        again = _changed(work, mesh=mesh)
+        with contextlib.suppress(InputError):
+            if _shards(mesh_for(again, plan.slice).shape.values()) > _shards(plan.mesh):
+                found.append(again)
+    return found
+
+
+def _shards(mesh: Iterable[int]) -> int:
+    """Over how many chips the state is split."""
+    _, fsdp, tensor = mesh
+    return fsdp * tensor
 
 
 def flags(before: PretrainConfig, after: PretrainConfig) -> str:

@@ -94,7 +94,10 @@ def _refusal(work: Work, plan: SlicePlan, *, fast: bool) -> str:
     said = f"a chip of {numbers['topology']} has {over:,} bytes too few for this step"
     nearest = nearest_that_fits(work, plan, fast=fast)
     if nearest is None:
-        return f"{said}, and no number of microbatches helps: take more chips."
+        return (
+            f"{said}, and no microbatches, remat or mesh tried helps: take more chips and shard"
+            " over them with config.mesh.fsdp, or chips with more memory."
+        )
     better, fitting = nearest
     size = fitting.numbers()["bytes_per_chip"] / plan_report.GIB
     return f"{said}: with {flags(work.config, better.config)} it needs {size:.2f} GiB and fits."

@@ -32,16 +32,20 @@ def eight_chips(monkeypatch):
 
 
 class Compiler:
-    """A millisecond a layer and 8 rows, and for each layer computed again half of that."""
+    """A millisecond a layer and 8 rows, and for each layer computed again half of that; parameters
+    are split over the mesh."""
 
-    def __init__(self, gib_a_row=0.001, mesh_ms=None):
+    def __init__(self, gib_a_row=0.001, mesh_ms=None, state_gib=0.0):
         self.steps = []
+        self.meshes = []
+        self._state_gib = state_gib
         self._gib_a_row = gib_a_row
         self._mesh_ms = mesh_ms or {}
 
     def __call__(self, step, tpu, mesh):
         model, phase = step.config.model, step.phase
         self.steps.append((model.layers, phase.batch_size, phase.microbatches, model.remat))
+        self.meshes.append(tuple(mesh.shape.values()))
         again = {"none": 0.0, "dots": 0.25, "full": 0.5}[model.remat]
         rows = phase.batch_size / mesh.shape["data"] / mesh.shape["fsdp"] / phase.microbatches
         groups = dict.fromkeys(GROUPS, 0.0)
@@ -50,7 +54,13 @@ class Compiler:
         groups["other"] = 1e-4 * phase.microbatches
         kept = {"none": 1.0, "dots": 0.5, "full": 0.25}[model.remat]
         temporaries = round(rows * model.layers * kept * self._gib_a_row * GIB)
-        memory = {PARAMETERS: 1, OPTIMIZER: 2, TEMPORARIES: temporaries, REST: 10 * model.layers}
+        state = round(self._state_gib * GIB / mesh.shape["fsdp"] / mesh.shape["tensor"])
+        memory = {
+            PARAMETERS: 1 + state,
+            OPTIMIZER: 2,
+            TEMPORARIES: temporaries,
+            REST: 10 * model.layers,
+        }
         return StepPlan(memory, StepCost(groups, {"collectives": 1e-3}, 5.0), 1, 3.0)
 
 
@@ -224,18 +234,38 @@ def test_every_phase_gets_a_number_of_its_own(compiler):
         plan(values)
 
 
-def test_no_microbatches_are_tried_where_the_state_alone_is_too_much(compiler, monkeypatch):
-    found = compiler()
-
-    def large(*step):
-        of = found(*step)
-        of.memory[PARAMETERS] = 16 * GIB
-        return of
-
-    monkeypatch.setattr(planned_step, "_compiled", large)
-    with pytest.raises(InputError, match="no number of microbatches helps"):
+def test_where_the_state_alone_is_too_much_more_of_it_is_sharded(compiler):
+    found = compiler(state_gib=20)
+    with pytest.raises(
+        InputError, match=r"with --config\.mesh\.fsdp=4 it needs 5\.10 GiB and fits"
+    ):
         plan(config())
-    assert [(count, remat) for _, _, count, remat in found.steps] == [(1, "none"), (1, "full")]
+    # Neither microbatches nor layers computed again would have helped.
+    assert found.meshes == [(8, 1, 1), (2, 4, 1)]
+    compiler(state_gib=100)
+    with pytest.raises(
+        InputError, match=r"with --config\.mesh\.fsdp=8 it needs 12\.60 GiB and fits"
+    ):
+        plan(config())
+
+
+def test_a_mesh_that_shards_more_may_need_microbatches_or_layers_again_too(compiler):
+    compiler(state_gib=20, gib_a_row=0.2)
+    with pytest.raises(
+        InputError, match=r"mesh\.fsdp=4 --config\.microbatches=2 it needs 14\.60 G"
+    ):
+        plan(config())
+    compiler(state_gib=20, gib_a_row=3)
+    flags = r"mesh\.fsdp=4 --config\.model\.remat=full --config\.microbatches=8"
+    with pytest.raises(InputError, match=rf"{flags} it needs 14\.00 G"):
+        plan(config())
+
+
+def test_meshes_that_shard_no_more_are_not_tried(compiler):
+    found = compiler(state_gib=200)
+    with pytest.raises(InputError, match="no microbatches, remat or mesh tried helps: take more"):
+        plan(config(mesh=dict(data=2, fsdp=2, tensor=2)))
+    assert found.meshes == [(2, 2, 2), (1, 8, 1), (1, 4, 2)]
 
 
 def test_layers_are_computed_again_where_parts_do_not_help(compiler):
@@ -246,7 +276,9 @@ def test_layers_are_computed_again_where_parts_do_not_help(compiler):
 
 def test_where_nothing_helps_more_chips_do(compiler):
     compiler(gib_a_row=40.0)
-    with pytest.raises(InputError, match="no number of microbatches helps: take more chips"):
+    with pytest.raises(
+        InputError, match="no microbatches, remat or mesh tried helps: take more chips"
+    ):
         plan(config())
     with pytest.raises(InputError, match="no plan of 8 fits v5e:2x4"):
         plan(config(), search_for=True)
@@ -311,6 +343,15 @@ def test_a_search_ends_without_flags_where_nothing_beats_the_config(
     assert "v5e:2x4: nothing tried is faster than the config as it is." in said.out
     tried = [line.split(": ")[0].split("] ")[1] for line in said.err.splitlines()[1:]]
     assert len(set(tried)) == len(tried)
+
+
+def test_a_search_computes_layers_again_where_most_is_sharded_if_nothing_fits(compiler):
+    compiler(state_gib=80, gib_a_row=1.2)
+    values = config()
+    values.model.heads = 1  # are not split
+    (numbers,) = plan(values, search_for=True)
+    flags = "--config.mesh.fsdp=8 --config.model.remat=full --config.microbatches=8"
+    assert numbers["flags"] == flags
 
 
 def test_a_search_goes_on_where_what_was_asked_for_would_not_run(compiler):
