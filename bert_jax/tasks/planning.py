@@ -53,6 +53,7 @@ def run(
             each["flags"] = flags(work.config, better.config)
             said = each["flags"] or "nothing tried is faster than the config as it is."
             notes.append(f"{each['topology']}: {said}")
+    notes += filter(None, map(_cut, plans))
     print(json.dumps(numbers, indent=2) if as_json else plan_report.table(plans, notes))
     refusals = [_refusal(work, plan, fast=fast) for plan in plans if not plan.fits]
     if refusals:
@@ -85,6 +86,18 @@ def _work(config: PretrainConfig) -> tuple[Work, list[str]]:
         model = dataclasses.replace(model, vocab_size=VOCABULARY)
         notes.append(f"Assumed is a vocabulary of {VOCABULARY:,} pieces.")
     return Work(dataclasses.replace(config, model=model), tuple(rows)), notes
+
+
+def _cut(plan: SlicePlan) -> str:
+    """What a reader is told where the time is up before the steps are."""
+    done, steps = sum(plan.counts()), sum(step.phase.steps for step in plan.steps)
+    if done == steps:
+        return ""
+    return (
+        f"{plan.slice.topology}: config.budget_minutes={plan.steps[0].config.budget_minutes:g} have"
+        f" time for {done:,} of {steps:,} steps, and fewer for what else a run does: it starts,"
+        " compiles, evaluates and saves."
+    )
 
 
 def _refusal(work: Work, plan: SlicePlan, *, fast: bool) -> str:

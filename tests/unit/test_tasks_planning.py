@@ -130,6 +130,55 @@ def test_phases_add_up(compiler):
     assert numbers["bytes_per_chip"] == first["bytes_per_chip"] > second["bytes_per_chip"]
 
 
+def test_a_run_ends_when_its_time_is_up(compiler, capsys):
+    compiler()
+    (numbers,) = plan(config(steps=10**9, budget_minutes=1))
+    assert numbers["steps"] == 611  # of 98.1 ms
+    assert (
+        numbers["hours"] == pytest.approx(611 * 98.1e-3 / 3600) == pytest.approx(1 / 60, rel=0.01)
+    )
+    assert (numbers["step_ms"], numbers["sequences_per_second"]) == (
+        pytest.approx(98.1),
+        pytest.approx(64e3 / 98.1),
+    )
+    (numbers,) = plan(config(steps=600, budget_minutes=1))
+    assert (numbers["steps"], numbers["hours"]) == (600, pytest.approx(600 * 98.1e-3 / 3600))
+    (numbers,) = plan(config(budget_minutes=1e-6))
+    assert numbers["steps"] == 1
+    capsys.readouterr()
+    plan(config(steps=10**9, budget_minutes=1), as_json=False)
+    printed = capsys.readouterr().out
+    rows = [line.split() for line in printed.splitlines()]
+    assert ["steps", "611"] in rows
+    assert ["hours", "for", "all", "of", "them", "0.02"] in rows
+    assert "config.budget_minutes=1 have time for 611 of 1,000,000,000 steps, and fewer" in printed
+
+
+def test_phases_share_the_time(compiler, capsys):
+    compiler()
+    values = pretrain_phases.get_config("tiny")
+    values.update(batch_size=64, steps=300, budget_minutes=1)
+    values.model.update(layers=12, heads=2)
+    values.then[0].update(steps=1000, batch_size=32)
+    values.then[0].learning_rate = 0.0
+    (numbers,) = plan(values)
+    first, second = numbers["phases"]
+    # 29.43 of 60 seconds are for the first, and 30.57 for steps of 50.1 ms.
+    assert (first["steps"], second["steps"], numbers["steps"]) == (300, 610, 910)
+    assert numbers["hours"] == pytest.approx((300 * 98.1e-3 + 610 * 50.1e-3) / 3600)
+    assert numbers["step_ms"] == pytest.approx((300 * 98.1 + 610 * 50.1) / 910)
+    values.steps = 1000
+    (numbers,) = plan(values)
+    first, second = numbers["phases"]
+    # None for the second, though a step of it would fit into what is left.
+    assert (first["steps"], second["steps"], numbers["steps"]) == (611, 0, 611)
+    assert (second["hours"], second["step_ms"]) == (0, pytest.approx(50.1))
+    assert numbers["step_ms"] == pytest.approx(98.1)
+    capsys.readouterr()
+    plan(values, as_json=False)
+    assert "0.02 h for 611 of them\n" in capsys.readouterr().out
+
+
 def test_equal_phases_are_compiled_once(compiler):
     found = compiler()
     values = pretrain_phases.get_config("tiny")
