@@ -16,9 +16,9 @@ from bert_jax.errors import InputError
 from bert_jax.fields import Values, build
 from bert_jax.tasks import plan_report
 from bert_jax.tasks.phases import Data, phase_configs
-from bert_jax.tasks.plan_search import flags, nearest_that_fits, search
+from bert_jax.tasks.plan_search import candidates, flags, nearest_that_fits, search
 from bert_jax.tasks.planned_step import Rows
-from bert_jax.tasks.slice_plan import Slice, SlicePlan, Work, plan_slice
+from bert_jax.tasks.slice_plan import Slice, SlicePlan, Work, mesh_for, plan_slice
 from bert_jax.tasks.start import find_pretraining_start
 from bert_jax.tasks.vocabulary import fit_vocabulary
 
@@ -34,19 +34,25 @@ def run(
 ) -> list[dict[str, Any]]:
     """Prints a plan (config fields: PretrainConfig) for each slice, such as v5e:4x4.
 
-    Returns what is printed `as_json`. Raises InputError, after that, where it does not fit a
-    slice, with the bytes and what would fit.
+    Returns what is printed `as_json`. Raises InputError where the run would not run on a slice,
+    before any is planned; and after the plans there are have been printed, where one does not
+    fit, with the bytes and what would fit.
     """
     jax.config.update("jax_platforms", "cpu")  # the devices here take no part
     work, notes = _work(build(PretrainConfig, config))
     if not topologies:
         raise InputError("--topology names no slice: write VERSION:SHAPE, such as v5e:4x4.")
     slices = [Slice.named(topology) for topology in topologies]
-    found = [
-        search(work, each, fast=fast) if search_for else (work, plan_slice(work, each, fast=fast))
-        for each in slices
-    ]
-    plans = [plan for _, plan in found]
+    for each in slices:
+        _check(work, each, search_for=search_for)
+    found, refusals = [], []
+    plan = search if search_for else _as_asked
+    for each in slices:
+        try:
+            found.append(plan(work, each, fast=fast))
+        except InputError as error:  # compiling the others took minutes
+            refusals.append(str(error))
+    plans = [each for _, each in found]
     numbers = [plan.numbers() for plan in plans]
     if search_for:
         for each, (better, _) in zip(numbers, found, strict=True):
@@ -54,11 +60,27 @@ def run(
             said = each["flags"] or "nothing tried is faster than the config as it is."
             notes.append(f"{each['topology']}: {said}")
     notes += filter(None, map(_cut, plans))
-    print(json.dumps(numbers, indent=2) if as_json else plan_report.table(plans, notes))
-    refusals = [_refusal(work, plan, fast=fast) for plan in plans if not plan.fits]
+    if plans:
+        print(json.dumps(numbers, indent=2) if as_json else plan_report.table(plans, notes))
+    refusals += [_refusal(work, each, fast=fast) for each in plans if not each.fits]
     if refusals:
         raise InputError(" ".join(refusals))
     return numbers
+
+
+def _check(work: Work, where: Slice, *, search_for: bool) -> None:
+    """Raises InputError where nothing that is asked for would run there, and says where."""
+    try:
+        if search_for:
+            candidates(work, where)
+        else:
+            mesh_for(work, where)
+    except InputError as error:
+        raise InputError(f"{where.topology}: {error}") from error
+
+
+def _as_asked(work: Work, where: Slice, *, fast: bool) -> tuple[Work, SlicePlan]:
+    return work, plan_slice(work, where, fast=fast)
 
 
 def _work(config: PretrainConfig) -> tuple[Work, list[str]]:

@@ -438,6 +438,41 @@ def test_what_does_not_divide(changes, message):
         plan(values)
 
 
+@pytest.fixture
+def four_and_eight(monkeypatch):
+    """v5e:2x2 has four chips."""
+    count = {"v5e:2x2": 4}.get
+    monkeypatch.setattr(aot, "devices", lambda name: (V5E, jax.devices()[: count(name, 8)]))
+
+
+@pytest.mark.parametrize("search_for", [False, True])
+def test_no_slice_is_planned_where_one_would_not_run(search_for, compiler, four_and_eight):
+    found = compiler()
+    topologies = ("v5e:2x2", "v5e:2x4")
+    message = r"^v5e:2x4: config\.batch_size=20 "
+    values = config(batch_size=20)
+    values.model.heads = 1  # are not split
+    with pytest.raises(InputError, match=message):
+        plan(values, topologies=topologies, search_for=search_for)
+    assert not found.steps
+
+
+def test_a_slice_that_nothing_fits_takes_no_other_plan_with_it(compiler, four_and_eight, capsys):
+    compiler(state_gib=100)
+    topologies = ("v5e:2x4", "v5e:2x2", "v5e:4x2")
+    for as_json in (True, False):
+        with pytest.raises(InputError, match=r"^no plan of \d+ fits v5e:2x2: take more chips"):
+            plan(config(), topologies=topologies, search_for=True, as_json=as_json)
+        printed = capsys.readouterr().out
+        if as_json:
+            assert [each["topology"] for each in json.loads(printed)] == ["v5e:2x4", "v5e:4x2"]
+        else:
+            assert "v5e:2x4: --config.mesh.fsdp=8" in printed
+    with pytest.raises(InputError, match="fits v5e:2x2"):
+        plan(config(), topologies=("v5e:2x2",), search_for=True)
+    assert capsys.readouterr().out == ""
+
+
 def test_a_search_among_no_meshes_and_a_plan_of_no_slices(compiler):
     compiler()
     values = config()
