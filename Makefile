@@ -34,9 +34,8 @@ quickstart-tiny: $(VENV)/installed
 test: $(VENV)/installed-dev
 	$(RUN) -m pytest -m "not slow" --numprocesses auto --dist loadfile $(ARGS)
 
-# The TPU compiler is the one whose estimates a test pins.
 $(VENV)/installed-tpu: $(VENV)/installed-dev
-	$(RUN) -m pip install --quiet --disable-pip-version-check libtpu==0.0.52
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable .[dev,tpu-plan]
 	@touch $@
 
 test-slow: $(VENV)/installed-tpu

@@ -16,7 +16,9 @@ def define_flags() -> None:
     flags.DEFINE_bool(
         "search", False, "Look for the mesh, microbatches and remat that are fastest."
     )
-    flags.DEFINE_bool("json", False, "Print a JSON list, an object a slice, and nothing else.")
+    flags.DEFINE_bool(
+        "json", False, "Print a JSON list, an object a slice that was planned, alone."
+    )
 
 
 if __name__ == "__main__":

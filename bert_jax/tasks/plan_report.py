@@ -81,7 +81,7 @@ def _time(numbers: list[dict[str, Any]]) -> list[tuple[str, list[str]]]:
         ("MFU, estimated", cells(lambda each: f"{each['mfu']:.1%}")),
         ("sequences a second", cells(lambda each: f"{each['sequences_per_second']:,.0f}")),
         ("steps", cells(lambda each: f"{each['steps']:,}")),
-        ("hours for all of them", cells(lambda each: f"{each['hours']:,.1f}")),
+        ("hours for all of them", cells(lambda each: _hours(each["hours"]))),
         ("compiled in, seconds", [f"{each['compile_seconds']:.0f}" for each in numbers]),
     ]
 
@@ -99,12 +99,20 @@ def _phases(plans: Sequence[SlicePlan], numbers: list[dict[str, Any]]):
     lines: list[tuple[str, list[str]]] = [("", [""] * len(plans))]
     for number, step in enumerate(plans[0].steps):
         phase = step.phase
-        each = [every["phases"][number] for every in numbers]
+
+        def cell(one: dict[str, Any], all_steps: int = phase.steps) -> str:
+            cut = "" if one["steps"] == all_steps else f" for {one['steps']:,} of them"
+            return f"{_hours(one['hours'])} h{cut}" if one["step_ms"] else "-"
+
         lines.append(
             (
                 f"phase {number + 1}: {phase.steps:,} steps of {phase.batch_size:,} rows of"
                 f" {step.rows.length}",
-                [f"{one['hours']:,.1f} h" if one["step_ms"] else "-" for one in each],
+                [cell(every["phases"][number]) for every in numbers],
             )
         )
     return lines
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:,.1f}" if hours >= 10 else f"{hours:.2f}"

@@ -1,16 +1,18 @@
 """The same pretraining computed otherwise: in more parts, with layers computed again, on another
 mesh. What changes is rounding and time."""
 
+import contextlib
 import dataclasses
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from bert_jax.config import MeshConfig, PretrainConfig
 from bert_jax.errors import InputError
+from bert_jax.tasks.phases import phase_configs
 from bert_jax.tasks.planned_step import TEMPORARIES
-from bert_jax.tasks.slice_plan import Slice, SlicePlan, Work, plan_slice
+from bert_jax.tasks.slice_plan import Slice, SlicePlan, Work, mesh_for, plan_slice
 
 REMATS = ("none", "dots", "full")
 
@@ -18,48 +20,65 @@ REMATS = ("none", "dots", "full")
 def search(work: Work, where: Slice, *, fast: bool) -> tuple[Work, SlicePlan]:
     """The fastest that fits, of a few candidates; each is printed when it is done.
 
-    First the meshes, each with the fewest microbatches that fit; on the fastest of them what
-    computes layers again; and of the fastest so far twice the microbatches, or the next number of
-    more that divides the batch. Raises InputError
-    where none fits.
+    First what `candidates` has, each with the fewest more microbatches that fit; on the mesh of
+    the fastest of them, or where none fits the one that shards most, what computes layers again;
+    and of the fastest so far twice the microbatches, or the next number of more that divides the
+    batch. Of equally fast ones the first counts, so that what was asked for stays. Raises
+    InputError where none fits.
     """
-    meshes = list(_meshes(work.config, len(where.devices)))
-    if not meshes:
-        raise InputError(
-            f"config.batch_size={work.config.batch_size} divides over no mesh of the"
-            f" {len(where.devices)} chips of {where.topology}: choose another."
-        )
-    most = len(meshes) + len(REMATS)
+    first = candidates(work, where)
+    most = len(first) + len(REMATS)
     print(f"{where.topology}: at most {most} candidates", file=sys.stderr)
-    tried = 0
+    tried: set[tuple[Any, ...]] = set()
     best: tuple[Work, SlicePlan] | None = None
 
     def take(candidate: Work) -> None:
-        nonlocal best, tried
-        tried += 1
+        nonlocal best
+        if _identity(candidate, where) in tried:
+            return
+        tried.add(_identity(candidate, where))
+        count = f"[{len(tried)}/{most}]"
         found = fewest_microbatches(candidate, where, fast=fast)
         if found is None:
-            print(f"[{tried}/{most}] {_said(candidate)}: does not fit", file=sys.stderr)
+            print(f"{count} {_said(candidate)}: does not fit", file=sys.stderr)
             return
         numbers = found[1].numbers()
-        print(f"[{tried}/{most}] {_said(found[0])}: {numbers['step_ms']:.2f} ms", file=sys.stderr)
+        print(f"{count} {_said(found[0])}: {numbers['step_ms']:.2f} ms", file=sys.stderr)
         if best is None or numbers["step_ms"] < best[1].numbers()["step_ms"]:
             best = found
 
-    plain = _changed(work, remat=REMATS[0], microbatches=1)
-    for mesh in meshes:
-        take(_changed(plain, mesh=mesh))
-    mesh = best[0].config.mesh if best else meshes[0]
+    for each in first:
+        take(each)
+    most_sharded = max(first, key=lambda each: _shards(mesh_for(each, where).shape.values()))
+    mesh = (best[0] if best else most_sharded).config.mesh
     for remat in REMATS[1:]:
-        take(_changed(plain, mesh=mesh, remat=remat))
+        take(_changed(work, mesh=mesh, remat=remat, microbatches=1))
     if best is None:
         raise InputError(
-            f"no plan of {most - 1} fits {where.topology}: take more chips, or chips with more"
+            f"no plan of {len(tried)} fits {where.topology}: take more chips, or chips with more"
             " memory."
         )
     if twice := _with_more_microbatches(*best, 2.0):
         take(twice)
     return best
+
+
+def candidates(work: Work, where: Slice) -> list[Work]:
+    """What a search begins with: what was asked for; and its mesh and those of `_meshes`, each
+    with all kept and in one part. What would not run there is left out. Raises InputError where
+    nothing would."""
+    plain = _changed(work, remat=REMATS[0], microbatches=1)
+    meshes = [work.config.mesh, *_meshes(work.config, len(where.devices))]
+    found: dict[tuple[Any, ...], Work] = {}
+    for each in (work, *(_changed(plain, mesh=mesh) for mesh in meshes)):
+        with contextlib.suppress(InputError):
+            found.setdefault(_identity(each, where), each)
+    if not found:
+        raise InputError(
+            f"config.batch_size={work.config.batch_size} divides over no mesh of the"
+            f" {len(where.devices)} chips of {where.topology}: choose another."
+        )
+    return list(found.values())
 
 
 def fewest_microbatches(work: Work, where: Slice, *, fast: bool) -> tuple[Work, SlicePlan] | None:
@@ -77,15 +96,45 @@ def fewest_microbatches(work: Work, where: Slice, *, fast: bool) -> tuple[Work, 
 
 
 def nearest_that_fits(work: Work, plan: SlicePlan, *, fast: bool) -> tuple[Work, SlicePlan] | None:
-    """Of a plan that does not fit: with more microbatches, or else by computing layers again."""
-    for remat in dict.fromkeys((work.config.model.remat, REMATS[-1])):
-        again = _changed(work, remat=remat)
-        if remat == work.config.model.remat:
-            again = _with_more_microbatches(again, plan, _times(plan))
-        found = again and fewest_microbatches(again, plan.slice, fast=fast)
+    """Of a plan that does not fit: with more microbatches, or else by computing layers again, or
+    else on a mesh that splits the state over more chips, there too with these two if need be."""
+    found = _nearest_on_its_mesh(work, plan, fast=fast)
+    for again in [] if found else _sharded_more(work, plan):
+        plan = plan_slice(again, plan.slice, fast=fast)
+        found = (again, plan) if plan.fits else _nearest_on_its_mesh(again, plan, fast=fast)
+        if found:
+            break
+    return found
+
+
+def _nearest_on_its_mesh(
+    work: Work, plan: SlicePlan, *, fast: bool
+) -> tuple[Work, SlicePlan] | None:
+    times = _times(plan)
+    if more := _with_more_microbatches(work, plan, times):
+        found = fewest_microbatches(more, plan.slice, fast=fast)
         if found:
             return found
-    return None
+    if math.isinf(times) or work.config.model.remat == REMATS[-1]:
+        return None
+    return fewest_microbatches(_changed(work, remat=REMATS[-1]), plan.slice, fast=fast)
+
+
+def _sharded_more(work: Work, plan: SlicePlan) -> list[Work]:
+    """On those of `_meshes` where the run would run and a chip has less of the state."""
+    found = []
+    for mesh in _meshes(work.config, len(plan.slice.devices)):
+        again = _changed(work, mesh=mesh)
+        with contextlib.suppress(InputError):
+            if _shards(mesh_for(again, plan.slice).shape.values()) > _shards(plan.mesh):
+                found.append(again)
+    return found
+
+
+def _shards(mesh: Iterable[int]) -> int:
+    """Over how many chips the state is split."""
+    _, fsdp, tensor = mesh
+    return fsdp * tensor
 
 
 def flags(before: PretrainConfig, after: PretrainConfig) -> str:
@@ -130,19 +179,22 @@ def _with_more_microbatches(work: Work, plan: SlicePlan, times: float) -> Work |
 
 
 def _meshes(config: PretrainConfig, chips: int) -> Iterator[MeshConfig]:
-    """Copies, everything sharded, and both beside heads split over two."""
+    """Copies, everything sharded, and between the two the state sharded over the divisor of the
+    chips next above their root; all of these also beside heads split over two."""
     for tensor in (1, 2):
         ways = chips // tensor
         if chips % tensor or config.model.heads % tensor:
             continue
-        if all(size % ways == 0 for size in (config.batch_size, *_batch_sizes(config))):
-            yield MeshConfig(data=-1, fsdp=1, tensor=tensor)
-            if ways > 1:
-                yield MeshConfig(data=-1, fsdp=ways, tensor=tensor)
+        middle = next(size for size in range(1, ways + 1) if ways % size == 0 and size**2 >= ways)
+        for fsdp in dict.fromkeys((1, middle, ways)):
+            yield MeshConfig(data=-1, fsdp=fsdp, tensor=tensor)
 
 
-def _batch_sizes(config: PretrainConfig) -> list[int]:
-    return [phase.batch_size for phase in config.then]
+def _identity(work: Work, where: Slice) -> tuple[Any, ...]:
+    """Equal for two that are the same there. Raises InputError for what would not run."""
+    sizes = tuple(mesh_for(work, where).shape.values())
+    parts = [phase.microbatches for phase in phase_configs(work.config)]
+    return (sizes, work.config.model.remat, *parts)
 
 
 def _changed(work: Work, *, microbatches: int = 0, mesh: Any = None, remat: str = "") -> Work:

@@ -61,17 +61,18 @@ def find_start(config: FinetuneConfig) -> Start:
 
 
 def find_pretraining_start(
-    config: PretrainConfig, workdir: str | Path
+    config: PretrainConfig, workdir: str | Path | None
 ) -> tuple[PretrainConfig, saved_model.SavedModel | None]:
     """The config with the sizes of the model it names, and that model.
 
-    Of a run that has begun the workdir has the sizes, and the model may be gone: None. All
-    processes come here together. Raises InputError where the model is not there.
+    Of a run that has begun the workdir has the sizes, and the model may be gone: None. One that
+    is only planned has no workdir. All processes come here together. Raises InputError where the
+    model is not there.
     """
     if config.init_from == NONE:
         return config, None
-    directory = Path(workdir)
-    is_begun = highest(int(has_checkpoint(directory) and (directory / wd.CONFIG).exists()))
+    directory = Path(workdir) if workdir is not None else None
+    is_begun = highest(int(directory is not None and _is_begun(directory)))
     with agreement():
         if is_begun:
             sizes = build(ModelConfig, wd.read_config(directory)["model"], "config.model")
@@ -99,6 +100,10 @@ def load_modules(
     also = f"; fresh, as it has none: {', '.join(fresh)}" if fresh else ""
     say(f"begun from {found.directory}, step {found.step:,}{also}")
     return {**params, **found.modules(like)}
+
+
+def _is_begun(directory: Path) -> bool:
+    return has_checkpoint(directory) and (directory / wd.CONFIG).exists()
 
 
 def _sized(config: FinetuneConfig | PretrainConfig, sizes: ModelConfig) -> ModelConfig:

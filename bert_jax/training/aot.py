@@ -1,6 +1,7 @@
 """Ahead of time: a step compiled for TPUs by their own compiler, on a machine that has none.
 
-`pip install libtpu` brings the compiler; jax describes the chips and hands it the program.
+`pip install bert_jax[tpu-plan]` brings the compiler; jax describes the chips and hands it the
+program.
 """
 
 import contextlib
@@ -60,7 +61,7 @@ def devices(topology: str) -> tuple[Tpu, list[jax.Device]]:
         raise InputError(f"--topology={topology} is not known: write VERSION:SHAPE, of {known}.")
     if importlib.util.find_spec("libtpu") is None:
         raise InputError(
-            "libtpu, which holds the TPU compiler, is not installed: pip install libtpu."
+            "libtpu, which holds the TPU compiler, is an extra: pip install bert_jax[tpu-plan]."
         )
     os.environ.update(_ENVIRONMENT)
     # Else a v4 would be two devices of a core each.

@@ -20,7 +20,7 @@ from bert_jax.tasks.step_cost import step_cost
 from bert_jax.training import aot
 from configs import pretrain_base
 
-pytest.importorskip("libtpu", reason="libtpu, the TPU compiler, is missing: pip install libtpu")
+pytest.importorskip("libtpu", reason="libtpu is an extra: pip install bert_jax[tpu-plan]")
 pytestmark = pytest.mark.slow
 
 # Milliseconds of two_layers() on v5e:4x4, by the libtpu that says so: another may say otherwise.

@@ -25,7 +25,8 @@ from bert_jax.training.step import by_step, make_train_step
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
-        importlib.util.find_spec("libtpu") is None, reason="the TPU compiler is in libtpu"
+        importlib.util.find_spec("libtpu") is None,
+        reason="libtpu is an extra: pip install bert_jax[tpu-plan]",
     ),
 ]
 MODEL = model_config(

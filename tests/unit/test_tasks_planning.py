@@ -1,10 +1,13 @@
 """Plans put together from what a compiler would say; the compiler is made up."""
 
+import functools
 import json
 from unittest import mock
 
 import jax
+import made_up_compiler
 import pytest
+from made_up_compiler import GIB, V5E, config, plan
 from small import model_config
 from unit.test_tasks_step_cost import program, scoped
 
@@ -12,68 +15,22 @@ from bert_jax.config import PretrainConfig
 from bert_jax.errors import InputError
 from bert_jax.fields import build
 from bert_jax.model.flops import training_flops
-from bert_jax.tasks import planned_step, planning
-from bert_jax.tasks.planned_step import OPTIMIZER, PARAMETERS, REST, TEMPORARIES, StepPlan
-from bert_jax.tasks.step_cost import GROUPS, StepCost
+from bert_jax.tasks import planned_step, planning, start
+from bert_jax.tasks.planned_step import OPTIMIZER, PARAMETERS, REST
+from bert_jax.tasks.saved_model import SavedModel
 from bert_jax.training import aot
 from bert_jax.training.aot import Program
-from bert_jax.training.hardware import TPUS
-from configs import pretrain_base, pretrain_phases
-
-GIB = 2**30
-V5E = TPUS["v5e"]
+from configs import pretrain_phases
 
 
 @pytest.fixture(autouse=True)
 def eight_chips(monkeypatch):
-    """Eight devices stand in for v5e:2x4, whatever the topology is called."""
-    monkeypatch.setattr(aot, "devices", lambda topology: (V5E, jax.devices()[:8]))
-
-
-class Compiler:
-    """A millisecond a layer and 8 rows, and for each layer computed again half of that."""
-
-    def __init__(self, gib_a_row=0.001, mesh_ms=None):
-        self.steps = []
-        self._gib_a_row = gib_a_row
-        self._mesh_ms = mesh_ms or {}
-
-    def __call__(self, step, tpu, mesh):
-        model, phase = step.config.model, step.phase
-        self.steps.append((model.layers, phase.batch_size, phase.microbatches, model.remat))
-        again = {"none": 0.0, "dots": 0.25, "full": 0.5}[model.remat]
-        rows = phase.batch_size / mesh.shape["data"] / mesh.shape["fsdp"] / phase.microbatches
-        groups = dict.fromkeys(GROUPS, 0.0)
-        groups["attention"] = 1e-3 * model.layers * (1 + again) * phase.batch_size / 8
-        groups["optimizer"] = 2e-3 + 1e-3 * self._mesh_ms.get(tuple(mesh.shape.values()), 0)
-        groups["other"] = 1e-4 * phase.microbatches
-        kept = {"none": 1.0, "dots": 0.5, "full": 0.25}[model.remat]
-        temporaries = round(rows * model.layers * kept * self._gib_a_row * GIB)
-        memory = {PARAMETERS: 1, OPTIMIZER: 2, TEMPORARIES: temporaries, REST: 10 * model.layers}
-        return StepPlan(memory, StepCost(groups, {"collectives": 1e-3}, 5.0), 1, 3.0)
+    made_up_compiler.eight_chips(monkeypatch)
 
 
 @pytest.fixture
 def compiler(monkeypatch):
-    """Installs one and returns it."""
-
-    def use(**options):
-        found = Compiler(**options)
-        monkeypatch.setattr(planned_step, "_compiled", found)
-        return found
-
-    return use
-
-
-def config(**changes):
-    values = pretrain_base.get_config("tiny")
-    values.model.update(layers=12, heads=2)
-    values.update(dict(batch_size=64, steps=1000) | changes)
-    return values
-
-
-def plan(values, *, fast=False, search_for=False, as_json=True, topologies=("v5e:2x4",)):
-    return planning.run(values, list(topologies), fast=fast, search_for=search_for, as_json=as_json)
+    return functools.partial(made_up_compiler.install, monkeypatch)
 
 
 def test_the_numbers_of_a_step(compiler, capsys):
@@ -119,6 +76,55 @@ def test_phases_add_up(compiler):
     assert numbers["bytes_per_chip"] == first["bytes_per_chip"] > second["bytes_per_chip"]
 
 
+def test_a_run_ends_when_its_time_is_up(compiler, capsys):
+    compiler()
+    (numbers,) = plan(config(steps=10**9, budget_minutes=1))
+    assert numbers["steps"] == 611  # of 98.1 ms
+    assert (
+        numbers["hours"] == pytest.approx(611 * 98.1e-3 / 3600) == pytest.approx(1 / 60, rel=0.01)
+    )
+    assert (numbers["step_ms"], numbers["sequences_per_second"]) == (
+        pytest.approx(98.1),
+        pytest.approx(64e3 / 98.1),
+    )
+    (numbers,) = plan(config(steps=600, budget_minutes=1))
+    assert (numbers["steps"], numbers["hours"]) == (600, pytest.approx(600 * 98.1e-3 / 3600))
+    (numbers,) = plan(config(budget_minutes=1e-6))
+    assert numbers["steps"] == 1
+    capsys.readouterr()
+    plan(config(steps=10**9, budget_minutes=1), as_json=False)
+    printed = capsys.readouterr().out
+    rows = [line.split() for line in printed.splitlines()]
+    assert ["steps", "611"] in rows
+    assert ["hours", "for", "all", "of", "them", "0.02"] in rows
+    assert "config.budget_minutes=1 have time for 611 of 1,000,000,000 steps, and fewer" in printed
+
+
+def test_phases_share_the_time(compiler, capsys):
+    compiler()
+    values = pretrain_phases.get_config("tiny")
+    values.update(batch_size=64, steps=300, budget_minutes=1)
+    values.model.update(layers=12, heads=2)
+    values.then[0].update(steps=1000, batch_size=32)
+    values.then[0].learning_rate = 0.0
+    (numbers,) = plan(values)
+    first, second = numbers["phases"]
+    # 29.43 of 60 seconds are for the first, and 30.57 for steps of 50.1 ms.
+    assert (first["steps"], second["steps"], numbers["steps"]) == (300, 610, 910)
+    assert numbers["hours"] == pytest.approx((300 * 98.1e-3 + 610 * 50.1e-3) / 3600)
+    assert numbers["step_ms"] == pytest.approx((300 * 98.1 + 610 * 50.1) / 910)
+    values.steps = 1000
+    (numbers,) = plan(values)
+    first, second = numbers["phases"]
+    # None for the second, though a step of it would fit into what is left.
+    assert (first["steps"], second["steps"], numbers["steps"]) == (611, 0, 611)
+    assert (second["hours"], second["step_ms"]) == (0, pytest.approx(50.1))
+    assert numbers["step_ms"] == pytest.approx(98.1)
+    capsys.readouterr()
+    plan(values, as_json=False)
+    assert "0.02 h for 611 of them\n" in capsys.readouterr().out
+
+
 def test_equal_phases_are_compiled_once(compiler):
     found = compiler()
     values = pretrain_phases.get_config("tiny")
@@ -155,109 +161,28 @@ def test_prepared_rows_are_looked_at(compiler, monkeypatch, tmp_path, capsys):
     assert notes == []
 
 
-def test_too_much_names_the_bytes_and_what_fits(compiler, capsys):
-    # 8 rows a chip, 12 layers, a quarter of a GiB each: 24 of 15.75 GiB.
-    compiler(gib_a_row=0.25)
-    with pytest.raises(InputError) as raised:
-        plan(config())
-    over = 24 * GIB + 123 - V5E.hbm_bytes
-    assert str(raised.value) == (
-        f"a chip of v5e:2x4 has {over:,} bytes too few for this step:"
-        " with --config.microbatches=2 it needs 12.00 GiB and fits."
-    )
-    (numbers,) = json.loads(capsys.readouterr().out)
-    assert not numbers["fits"]
-
-
-def test_as_many_microbatches_as_the_memory_asks_for_are_tried_next(compiler):
-    found = compiler(gib_a_row=1.0)  # 96 GiB at once, 12 in eight parts
-    with pytest.raises(InputError, match=r"with --config\.microbatches=8 it needs 12\.00 GiB"):
-        plan(config())
-    assert [microbatches for _, _, microbatches, _ in found.steps] == [1, 8]
-
-
-def test_any_number_of_microbatches_that_divides_the_rows_of_a_chip_is_tried(compiler):
-    # 12 rows a chip, 72 GiB at once: four and eight parts would not do, six have 12 GiB.
-    found = compiler(gib_a_row=0.5)
-    with pytest.raises(InputError, match=r"with --config\.microbatches=6 it needs 12\.00 GiB"):
-        plan(config(batch_size=96))
-    assert [microbatches for _, _, microbatches, _ in found.steps] == [1, 6]
-    # The rows of a chip are those of the mesh: 6, where the tensor axis takes what is left.
-    found = compiler(gib_a_row=0.25)
-    with pytest.raises(InputError, match=r"with --config\.microbatches=2 it needs 9\.00 GiB"):
-        plan(config(batch_size=24, mesh=dict(data=4, fsdp=1, tensor=-1)))
-
-
-def test_every_phase_gets_a_number_of_its_own(compiler):
-    compiler(gib_a_row=0.25)
-    values = pretrain_phases.get_config("tiny")
-    values.update(batch_size=64)
-    values.model.update(layers=12, heads=2)
-    values.then[0].update(batch_size=24, microbatches=1)
-    flags = r"--config\.microbatches=2 --config\.then\[0\]\.microbatches=3"
-    with pytest.raises(InputError, match=rf"with {flags} it needs 12\.00 GiB"):
-        plan(values)
-
-
-def test_no_microbatches_are_tried_where_the_state_alone_is_too_much(compiler, monkeypatch):
+def test_the_sizes_are_those_of_the_model_that_the_run_goes_on_from(
+    compiler, monkeypatch, tmp_path, capsys
+):
     found = compiler()
-
-    def large(*step):
-        of = found(*step)
-        of.memory[PARAMETERS] = 16 * GIB
-        return of
-
-    monkeypatch.setattr(planned_step, "_compiled", large)
-    with pytest.raises(InputError, match="no number of microbatches helps"):
-        plan(config())
-    assert [(count, remat) for _, _, count, remat in found.steps] == [(1, "none"), (1, "full")]
-
-
-def test_layers_are_computed_again_where_parts_do_not_help(compiler):
-    compiler(gib_a_row=4.0)  # one row of a chip wants 48 GiB
-    with pytest.raises(InputError, match=r"with --config\.model\.remat=full .*needs 12\.00 GiB"):
-        plan(config(microbatches=8))
-
-
-def test_where_nothing_helps_more_chips_do(compiler):
-    compiler(gib_a_row=40.0)
-    with pytest.raises(InputError, match="no number of microbatches helps: take more chips"):
-        plan(config())
-    with pytest.raises(InputError, match="no plan of 6 fits v5e:2x4"):
-        plan(config(), search_for=True)
-
-
-def test_a_search_ends_with_the_flags_of_the_fastest(compiler, capsys):
-    mesh_ms = {(8, 1, 1): 30, (1, 8, 1): 10, (4, 1, 2): 20, (1, 4, 2): 40}
-    found = compiler(gib_a_row=0.25, mesh_ms=mesh_ms)
-    (numbers,) = plan(config(microbatches=8), search_for=True)
-    assert numbers["flags"] == "--config.mesh.fsdp=8 --config.microbatches=2"
-    assert numbers["mesh"] == {"data": 1, "fsdp": 8, "tensor": 1}
-    assert numbers["fits"]
-    remats = [remat for *_, remat in found.steps]
-    assert remats.count("none") >= 8  # each mesh with one and with two microbatches
-    assert {"dots", "full"} < set(remats)
-    progress = capsys.readouterr().err.splitlines()
-    assert progress[0] == "v5e:2x4: at most 7 candidates"
-    assert len(progress) == 8
-    assert progress[2] == (
-        "[2/7] mesh.data -1, mesh.fsdp 8, mesh.tensor 1, model.remat none, microbatches 2:"
-        " 108.20 ms"
+    with pytest.raises(InputError, match=rf"^{tmp_path} holds no finished checkpoint"):
+        plan(config(init_from=str(tmp_path)))
+    assert not found.steps
+    saved = mock.Mock(
+        spec=SavedModel, model=model_config(layers=3, width=8, heads=2, vocab_size=77)
     )
-
-
-def test_layers_computed_again_may_be_the_fastest(compiler, monkeypatch):
-    found = compiler()
-
-    def quick(step, tpu, mesh):
-        of = found(step, tpu, mesh)
-        if step.config.model.remat == "dots":
-            of.cost.groups["attention"] = 1e-3
-        return of
-
-    monkeypatch.setattr(planned_step, "_compiled", quick)
-    (numbers,) = plan(config(), search_for=True)
-    assert numbers["flags"] == "--config.model.remat=dots"
+    monkeypatch.setattr(start.saved_model, "check_is_there", lambda _: None)
+    monkeypatch.setattr(start.saved_model, "load", lambda _: saved)
+    values = config(init_from=str(tmp_path))
+    values.model.remat = "dots"  # is the run's own
+    (numbers,) = plan(values)
+    assert found.steps == [(3, 64, 1, "dots")]
+    said = capsys.readouterr()
+    assert json.loads(said.out) == json.loads(json.dumps([numbers]))  # and nothing else
+    assert f"model: as {tmp_path} has it, 3 layers of width 8\n" in said.err
+    work, notes = planning._work(build(PretrainConfig, values))
+    assert work.config.model.vocab_size == 77
+    assert not any("vocabulary" in note for note in notes)
 
 
 @pytest.mark.parametrize(
@@ -273,6 +198,41 @@ def test_what_does_not_divide(changes, message):
         values[name].update(value) if isinstance(value, dict) else values.update({name: value})
     with pytest.raises(InputError, match=message):
         plan(values)
+
+
+@pytest.fixture
+def four_and_eight(monkeypatch):
+    """v5e:2x2 has four chips."""
+    count = {"v5e:2x2": 4}.get
+    monkeypatch.setattr(aot, "devices", lambda name: (V5E, jax.devices()[: count(name, 8)]))
+
+
+@pytest.mark.parametrize("search_for", [False, True])
+def test_no_slice_is_planned_where_one_would_not_run(search_for, compiler, four_and_eight):
+    found = compiler()
+    topologies = ("v5e:2x2", "v5e:2x4")
+    message = r"^v5e:2x4: config\.batch_size=20 "
+    values = config(batch_size=20)
+    values.model.heads = 1  # are not split
+    with pytest.raises(InputError, match=message):
+        plan(values, topologies=topologies, search_for=search_for)
+    assert not found.steps
+
+
+def test_a_slice_that_nothing_fits_takes_no_other_plan_with_it(compiler, four_and_eight, capsys):
+    compiler(state_gib=100)
+    topologies = ("v5e:2x4", "v5e:2x2", "v5e:4x2")
+    for as_json in (True, False):
+        with pytest.raises(InputError, match=r"^no plan of \d+ fits v5e:2x2: take more chips"):
+            plan(config(), topologies=topologies, search_for=True, as_json=as_json)
+        printed = capsys.readouterr().out
+        if as_json:
+            assert [each["topology"] for each in json.loads(printed)] == ["v5e:2x4", "v5e:4x2"]
+        else:
+            assert "v5e:2x4: --config.mesh.fsdp=8" in printed
+    with pytest.raises(InputError, match="fits v5e:2x2"):
+        plan(config(), topologies=("v5e:2x2",), search_for=True)
+    assert capsys.readouterr().out == ""
 
 
 def test_a_search_among_no_meshes_and_a_plan_of_no_slices(compiler):

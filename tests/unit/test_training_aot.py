@@ -5,6 +5,8 @@ import itertools
 import os
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 from unittest import mock
 
 import jax
@@ -29,7 +31,7 @@ def test_an_unknown_slice_lists_the_known(name):
 
 def test_without_the_compiler_the_command_is_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"not installed: pip install libtpu\.$"):
+    with pytest.raises(InputError, match=r"an extra: pip install bert_jax\[tpu-plan\]\.$"):
         aot.devices("v5e:4x4")
 
 
@@ -47,6 +49,20 @@ def test_a_slice_makes_every_mesh_of_its_chips(name):
             assert tuple(mesh.shape.values()) == (data, fsdp, tensor)
             assert set(mesh.devices.flat) == set(chips)
             host_part(mesh)
+
+
+def test_the_compiler_is_the_one_whose_estimates_are_pinned():
+    """And is named once: make test-slow installs the extra that the message names."""
+    root = Path(__file__).parents[2]
+    project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]
+    (wanted,) = project["optional-dependencies"]["tpu-plan"]
+    version = wanted.partition(";")[0].removeprefix("libtpu==")
+    assert f'PINNED = {{"{version}": ' in (root / "tests/integration/test_plan.py").read_text(
+        "utf-8"
+    )
+    makefile = (root / "Makefile").read_text("utf-8")
+    assert "--editable .[dev,tpu-plan]\n" in makefile
+    assert "libtpu" not in makefile
 
 
 def refused(message):
