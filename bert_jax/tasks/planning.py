@@ -116,9 +116,9 @@ def _cut(plan: SlicePlan) -> str:
     if done == steps:
         return ""
     return (
-        f"{plan.slice.topology}: config.budget_minutes={plan.steps[0].config.budget_minutes:g} have"
-        f" time for {done:,} of {steps:,} steps, and fewer for what else a run does: it starts,"
-        " compiles, evaluates and saves."
+        f"{plan.slice.topology}: config.budget_minutes={plan.steps[0].config.budget_minutes:g}"
+        f" leaves time for {done:,} of {steps:,} steps, and fewer for what else a run does: it"
+        " starts, compiles, evaluates and saves."
     )
 
 

@@ -97,7 +97,7 @@ def test_a_run_ends_when_its_time_is_up(compiler, capsys):
     rows = [line.split() for line in printed.splitlines()]
     assert ["steps", "611"] in rows
     assert ["hours", "for", "all", "of", "them", "0.02"] in rows
-    assert "config.budget_minutes=1 have time for 611 of 1,000,000,000 steps, and fewer" in printed
+    assert "config.budget_minutes=1 leaves time for 611 of 1,000,000,000 steps" in printed
 
 
 def test_phases_share_the_time(compiler, capsys):
