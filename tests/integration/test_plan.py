@@ -59,11 +59,13 @@ def test_the_parts_of_a_step_are_found():
 
 
 def test_fast_is_within_five_percent():
-    plan = functools.partial(planning.run, sized(6), ["v5e:4x4"], search_for=False, as_json=True)
+    # Of real sizes: a small model's first layers find room on the chip that later ones do not.
+    config = pretrain_base.get_config()
+    config.model.layers = 6
+    plan = functools.partial(planning.run, config, ["v5e:4x4"], search_for=False, as_json=True)
     (full,), (fast,) = plan(fast=False), plan(fast=True)
-    assert fast["step_ms"] == pytest.approx(full["step_ms"], rel=0.05)
-    # Of memory a small model's first layers find room on the chip that later ones do not.
-    assert 0.95 < fast["bytes_per_chip"] / full["bytes_per_chip"] < 1.2
+    for name in ("step_ms", "bytes_per_chip"):
+        assert fast[name] == pytest.approx(full[name], rel=0.05), name
 
 
 def test_only_json_is_printed():
