@@ -7,6 +7,7 @@ from unittest import mock
 import jax
 import made_up_compiler
 import pytest
+import small
 from made_up_compiler import GIB, V5E, config, plan
 from small import model_config
 from unit.test_tasks_step_cost import program, scoped
@@ -150,14 +151,14 @@ def test_the_table_says_what_is_assumed_and_what_an_estimate_is(compiler, capsys
 
 def test_prepared_rows_are_looked_at(compiler, monkeypatch, tmp_path, capsys):
     (tmp_path / "manifest.json").touch()
-    tokenizer = mock.Mock(vocab_size=77)
+    tokenizer = small.tokenizer()
     manifest = {"length": 64, "max_instances": 3}
     monkeypatch.setattr(
         planning.Data, "open", lambda *_, **__: planning.Data(tmp_path, manifest, tokenizer)
     )
     work, notes = planning._work(build(PretrainConfig, config(data=str(tmp_path))))
     assert work.rows == ((64, 3),)
-    assert work.config.model.vocab_size == 77
+    assert work.config.model.vocab_size == tokenizer.vocab_size
     assert notes == []
 
 
