@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import corpus
 import numpy as np
 import pytest
 
@@ -16,6 +17,7 @@ from bert_jax.fields import build
 from bert_jax.tasks import evaluate
 from configs import pretrain_base
 from tests.benchmarks import accelerator
+from tests.benchmarks.finetuned import ours
 from tests.benchmarks.quality.heldout import BLOCKS, ROWS, Evaluator, heldout_batches
 from tests.benchmarks.quality.text import read_blocks
 
@@ -61,6 +63,16 @@ def test_the_loss_on_packed_rows_is_that_of_evaluate(pretrained, data, tmp_path)
     found = Evaluator(heldout_batches(build(PretrainConfig, config), blocks))(workdir)
     assert found[ROWS] == pytest.approx(told["mlm_loss"], rel=1e-5)
     assert found[BLOCKS] == pytest.approx(told["mlm_loss"], rel=0.2)
+
+
+@pytest.mark.slow
+def test_a_seed_of_ours_has_its_metrics_and_seconds(pretrained, reviews_path):
+    config = corpus.finetune_config(reviews_path, pretrained)
+    config.epochs = 1
+    result = ours.run(config)
+    assert result.steps > 0
+    assert min(result.seconds) > 0
+    assert {"accuracy", "loss"} <= set(result.test)
 
 
 def test_without_an_accelerator_it_says_so(monkeypatch, capsys):

@@ -38,7 +38,7 @@ def run(config: dict[str, Any]) -> Result:
         best = finetune.run(config, folder)
         with Checkpoints(Path(folder)) as checkpoints:
             steps = checkpoints.latest()
-            spent = checkpoints.read_run(steps)["clock"]["spent"]
+            spent = checkpoints.read_record(steps).run["clock"]["spent"]
         test = evaluate.run(config, folder)
     training = sum(spent.get(name, 0.0) for name in (STEPPING, WAITING, COMPILING, LOGGING))
     return Result(
