@@ -31,6 +31,7 @@ class Classify(TextTask):
         "matthews": True,
         "loss": False,
     }
+    HAS_CLASS_WEIGHTS = True
     BATCH = ClassifyBatch
 
     @staticmethod

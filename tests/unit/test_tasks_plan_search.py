@@ -1,7 +1,9 @@
 """What is tried where a plan does not fit, and in a search; the compiler is made up."""
 
+import functools
 import json
 
+import made_up_compiler
 import pytest
 from made_up_compiler import GIB, V5E, config, plan
 
@@ -9,7 +11,15 @@ from bert_jax.errors import InputError
 from bert_jax.tasks import planned_step
 from configs import pretrain_phases
 
-pytestmark = pytest.mark.usefixtures("eight_chips")
+
+@pytest.fixture(autouse=True)
+def eight_chips(monkeypatch):
+    made_up_compiler.eight_chips(monkeypatch)
+
+
+@pytest.fixture
+def compiler(monkeypatch):
+    return functools.partial(made_up_compiler.install, monkeypatch)
 
 
 def test_too_much_names_the_bytes_and_what_fits(compiler, capsys):
