@@ -31,7 +31,6 @@ class Classify(TextTask):
         "matthews": True,
         "loss": False,
     }
-    HAS_CLASS_WEIGHTS = True
     BATCH = ClassifyBatch
 
     @staticmethod

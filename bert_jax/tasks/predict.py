@@ -15,7 +15,7 @@ from bert_jax.tasks import all_tasks
 from bert_jax.tasks.embedding import Embedder
 from bert_jax.tasks.forward import Forward
 from bert_jax.tasks.saved_model import SavedModel
-from bert_jax.tasks.task import Text
+from bert_jax.tasks.task import Text, too_long
 from bert_jax.training.sharding import one_device_mesh
 
 BATCH = 32
@@ -71,10 +71,8 @@ class Predictor:
             _check_choices(text, wanted=False)
             ids = tokenizer.encode(text.text, allow_special=allow_special).ids
             if len(ids) > room:
-                tokens = len(ids) + SINGLE_SPECIAL
-                self._check_cut(
-                    f"{text.where} has {tokens} tokens and the model takes {self._max_length()}"
-                )
+                said = too_long(len(ids) + SINGLE_SPECIAL, self._max_length())
+                self._check_cut(f"{text.where} {said}")
             rows.append(single(ids[:room], tokenizer))
         return rows
 

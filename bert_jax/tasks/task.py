@@ -47,7 +47,6 @@ class Task(abc.ABC):
 
     # What `score` gives, and whether more of it is better. One of these is `config.metric`.
     METRICS: ClassVar[Mapping[str, bool]]
-    HAS_CLASS_WEIGHTS: ClassVar[bool] = False  # `balanced` is there
     HAS_CHOICES: ClassVar[bool] = False  # `Text.choices` is asked about
 
     @staticmethod
@@ -73,7 +72,7 @@ class Task(abc.ABC):
                 f"config.metric={config.metric!r} is none of config.task={config.task}: choose"
                 f" one of {', '.join(cls.METRICS)}."
             )
-        if config.class_weights != "none" and not cls.HAS_CLASS_WEIGHTS:
+        if config.class_weights != "none" and cls.balanced is Task.balanced:
             raise InputError(
                 f"config.class_weights={config.class_weights} is not for"
                 f" config.task={config.task}: set it to none."
@@ -90,11 +89,12 @@ class Task(abc.ABC):
     def cut_of(self, row: Any, tokens: int) -> str:
         """What is too long about a row that `encode` has cut, for a message that it begins."""
         del row
-        return f"has {tokens} tokens and the model takes {self.max_length}"
+        return too_long(tokens, self.max_length)
 
     def balanced(self, examples: Sequence[Any]) -> list[Any]:
-        """The examples with other weights, for `config.class_weights`."""
-        raise NotImplementedError
+        """The examples with other weights, for `config.class_weights`, which `check` refuses of
+        a task that leaves this as it is."""
+        return list(examples)
 
     @abc.abstractmethod
     def batch(self, examples: Sequence[Any], rows: int) -> PyTree:
@@ -166,3 +166,8 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def shown(self, row: Any, answer: Any) -> dict[str, Any]:
         """The JSON object that `predict` prints."""
+
+
+def too_long(tokens: int, max_length: int) -> str:
+    """What a message says of a text, after its place."""
+    return f"has {tokens} tokens and the model takes {max_length}"

@@ -1,9 +1,7 @@
 """What is tried where a plan does not fit, and in a search; the compiler is made up."""
 
-import functools
 import json
 
-import made_up_compiler
 import pytest
 from made_up_compiler import GIB, V5E, config, plan
 
@@ -11,15 +9,7 @@ from bert_jax.errors import InputError
 from bert_jax.tasks import planned_step
 from configs import pretrain_phases
 
-
-@pytest.fixture(autouse=True)
-def eight_chips(monkeypatch):
-    made_up_compiler.eight_chips(monkeypatch)
-
-
-@pytest.fixture
-def compiler(monkeypatch):
-    return functools.partial(made_up_compiler.install, monkeypatch)
+pytestmark = pytest.mark.usefixtures("eight_chips")
 
 
 def test_too_much_names_the_bytes_and_what_fits(compiler, capsys):

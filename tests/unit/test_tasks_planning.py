@@ -1,11 +1,9 @@
 """Plans put together from what a compiler would say; the compiler is made up."""
 
-import functools
 import json
 from unittest import mock
 
 import jax
-import made_up_compiler
 import pytest
 import small
 from made_up_compiler import GIB, V5E, config, plan
@@ -23,15 +21,7 @@ from bert_jax.training import aot
 from bert_jax.training.aot import Program
 from configs import pretrain_phases
 
-
-@pytest.fixture(autouse=True)
-def eight_chips(monkeypatch):
-    made_up_compiler.eight_chips(monkeypatch)
-
-
-@pytest.fixture
-def compiler(monkeypatch):
-    return functools.partial(made_up_compiler.install, monkeypatch)
+pytestmark = pytest.mark.usefixtures("eight_chips")
 
 
 def test_the_numbers_of_a_step(compiler, capsys):
