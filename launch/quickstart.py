@@ -18,9 +18,9 @@ from absl import flags
 
 from bert_jax import cli
 from bert_jax import workdir as wd
-from bert_jax.config import LabelledDataConfig
 from bert_jax.data import prepare
 from bert_jax.fields import build
+from bert_jax.finetune_config import LabelledDataConfig
 from bert_jax.tasks import evaluate, finetune, pretrain, saved_model
 from bert_jax.tasks.baseline import character_ngram_accuracy
 from bert_jax.tasks.classify import Classify

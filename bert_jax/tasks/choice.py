@@ -9,8 +9,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from bert_jax.arrays import ChoiceBatch
-from bert_jax.config import LabelledDataConfig, ModelConfig
+from bert_jax.config import ModelConfig
 from bert_jax.data.encoding import PAIR_SPECIAL, Encoding, cut_pair, pad_tokens, pair
+from bert_jax.finetune_config import LabelledDataConfig
 from bert_jax.model.bert import ClassifyModel
 from bert_jax.tasks.calibration import BINS, expected_error, reliability
 from bert_jax.tasks.evaluation_report import Section

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from bert_jax.arrays import ClassifyBatch
-from bert_jax.config import FinetuneConfig, LabelledDataConfig
 from bert_jax.errors import InputError, listed
+from bert_jax.finetune_config import FinetuneConfig, LabelledDataConfig
 from bert_jax.tasks import scores
 from bert_jax.tasks.calibration import BINS, expected_error, reliability
 from bert_jax.tasks.evaluation_report import MARKDOWN, Section, in_columns, shortened

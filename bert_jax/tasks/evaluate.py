@@ -9,9 +9,10 @@ from typing import Any, NamedTuple, TypeVar
 from jaxtyping import PyTree
 
 from bert_jax import workdir as wd
-from bert_jax.config import FinetuneConfig, LabelledDataConfig, PretrainConfig, SubmissionConfig
+from bert_jax.config import PretrainConfig
 from bert_jax.errors import InputError
 from bert_jax.fields import Values, build
+from bert_jax.finetune_config import FinetuneConfig, LabelledDataConfig, SubmissionConfig
 from bert_jax.tasks import all_tasks, evaluation_report, pretrain, saved_model, scores, submission
 from bert_jax.tasks.evaluation_report import Heading, Section, metric_table
 from bert_jax.tasks.forward import Forward

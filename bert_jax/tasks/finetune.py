@@ -7,9 +7,9 @@ from typing import Any
 import jax
 
 from bert_jax import workdir as wd
-from bert_jax.config import FinetuneConfig
 from bert_jax.errors import InputError
 from bert_jax.fields import Values, build
+from bert_jax.finetune_config import FinetuneConfig
 from bert_jax.tasks import all_tasks, plots
 from bert_jax.tasks.seeds import run_seeds
 from bert_jax.tasks.start import find_start

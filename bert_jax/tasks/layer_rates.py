@@ -1,6 +1,6 @@
 """What of the model a fine-tuning moves, and how far: regexes of parameter paths."""
 
-from bert_jax.config import FinetuneConfig
+from bert_jax.finetune_config import FinetuneConfig
 from bert_jax.training.optimizer import Moves
 
 ENCODER = "^encoder/"

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from bert_jax.arrays import MultilabelBatch
-from bert_jax.config import LabelledDataConfig
 from bert_jax.errors import InputError
+from bert_jax.finetune_config import LabelledDataConfig
 from bert_jax.tasks import scores
 from bert_jax.tasks.evaluation_report import Section
 from bert_jax.tasks.task import Encoded

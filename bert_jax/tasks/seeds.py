@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from bert_jax import workdir as wd
-from bert_jax.config import FinetuneConfig
 from bert_jax.errors import Diverged
+from bert_jax.finetune_config import FinetuneConfig
 from bert_jax.tasks import saved_model
 from bert_jax.tasks.splits import TEST, TRAIN, VALIDATION
 from bert_jax.tasks.tuning import EVAL_BATCH, Data, Program

@@ -10,10 +10,11 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from bert_jax.arrays import SpanBatch
-from bert_jax.config import FinetuneConfig, LabelledDataConfig, ModelConfig
+from bert_jax.config import ModelConfig
 from bert_jax.data.encoding import PAIR_SPECIAL, pad_tokens
 from bert_jax.data.spans import CLS, Context, SpanExample, question_room, span_examples
 from bert_jax.errors import InputError
+from bert_jax.finetune_config import FinetuneConfig, LabelledDataConfig
 from bert_jax.model.bert import SpanModel
 from bert_jax.tasks import span_scores
 from bert_jax.tasks.evaluation_report import NOT_DEFINED, Section

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from bert_jax.config import LabelledDataConfig
 from bert_jax.errors import InputError
+from bert_jax.finetune_config import LabelledDataConfig
 from bert_jax.tasks.task import Task
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"

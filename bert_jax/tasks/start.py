@@ -8,9 +8,10 @@ from typing import NamedTuple
 from jaxtyping import PyTree
 
 from bert_jax import workdir as wd
-from bert_jax.config import FinetuneConfig, ModelConfig, PretrainConfig
+from bert_jax.config import ModelConfig, PretrainConfig
 from bert_jax.errors import InputError
 from bert_jax.fields import build
+from bert_jax.finetune_config import FinetuneConfig
 from bert_jax.tasks import saved_model
 from bert_jax.tasks.vocabulary import fit_vocabulary
 from bert_jax.text import tokenizer as tokenizers

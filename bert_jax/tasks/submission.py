@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from jaxtyping import PyTree
 
-from bert_jax.config import LabelledDataConfig, SubmissionConfig
 from bert_jax.errors import InputError
+from bert_jax.finetune_config import LabelledDataConfig, SubmissionConfig
 from bert_jax.tasks.classify import Classify
 from bert_jax.tasks.forward import Forward
 from bert_jax.tasks.regress import Regress

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from bert_jax.arrays import TagBatch
-from bert_jax.config import FinetuneConfig, LabelledDataConfig, ModelConfig
+from bert_jax.config import ModelConfig
 from bert_jax.data.encoding import (
     SINGLE_SPECIAL,
     Encoding,
@@ -21,6 +21,7 @@ from bert_jax.data.encoding import (
     windows,
 )
 from bert_jax.errors import InputError, listed
+from bert_jax.finetune_config import FinetuneConfig, LabelledDataConfig
 from bert_jax.model.bert import TagModel
 from bert_jax.tasks import scores
 from bert_jax.tasks.evaluation_report import NOT_DEFINED, Section

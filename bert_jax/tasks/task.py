@@ -7,8 +7,9 @@ from typing import Any, ClassVar, NamedTuple
 
 from jaxtyping import Array, Float, PyTree
 
-from bert_jax.config import FinetuneConfig, LabelledDataConfig, ModelConfig
+from bert_jax.config import ModelConfig
 from bert_jax.errors import InputError
+from bert_jax.finetune_config import FinetuneConfig, LabelledDataConfig
 from bert_jax.tasks.evaluation_report import Section
 from bert_jax.text.labelled import clean_split
 from bert_jax.text.tokenizer import Tokenizer

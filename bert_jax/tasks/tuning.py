@@ -14,9 +14,9 @@ from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 from bert_jax import workdir as wd
-from bert_jax.config import FinetuneConfig
 from bert_jax.data.epochs import epoch_batches
 from bert_jax.errors import InputError
+from bert_jax.finetune_config import FinetuneConfig
 from bert_jax.model.flops import training_flops
 from bert_jax.tasks.forward import Forward
 from bert_jax.tasks.layer_rates import moves

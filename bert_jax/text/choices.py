@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from bert_jax.config import LabelledDataConfig
 from bert_jax.errors import InputError
+from bert_jax.finetune_config import LabelledDataConfig
 from bert_jax.text import files, suites
 from bert_jax.text.labelled import of_contexts, of_one_label, once, texts_of
 

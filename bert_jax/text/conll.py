@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bert_jax.config import LabelledDataConfig
 from bert_jax.errors import InputError
+from bert_jax.finetune_config import LabelledDataConfig
 from bert_jax.text import datasets, files, packages
 
 DOCUMENT = "-DOCSTART-"  # of a line between documents

@@ -9,8 +9,8 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
-from bert_jax.config import LabelledDataConfig
 from bert_jax.errors import InputError
+from bert_jax.finetune_config import LabelledDataConfig
 from bert_jax.text import files, packages, suites
 
 NOT_IN_KEY = re.compile("[^\u4e00-\u9fffA-Za-z0-9]")

@@ -5,8 +5,8 @@ import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from bert_jax.config import LabelledDataConfig
 from bert_jax.errors import InputError
+from bert_jax.finetune_config import LabelledDataConfig
 from bert_jax.text import datasets, files
 from bert_jax.text.labelled import of_contexts
 

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from bert_jax.config import LabelledDataConfig
 from bert_jax.errors import InputError
+from bert_jax.finetune_config import LabelledDataConfig
 from bert_jax.text import datasets, files
 
 XNLI = ("sentence1", "sentence2", "gold_label")

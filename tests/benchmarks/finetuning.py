@@ -37,9 +37,9 @@ from absl import flags
 
 from bert_jax import cli
 from bert_jax import workdir as wd
-from bert_jax.config import FinetuneConfig
 from bert_jax.errors import InputError
 from bert_jax.fields import build
+from bert_jax.finetune_config import FinetuneConfig
 from bert_jax.tasks import conversion
 from bert_jax.tasks.splits import TRAIN
 from tests.benchmarks.finetuned import real_tasks

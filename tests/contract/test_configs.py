@@ -13,8 +13,9 @@ from ml_collections.config_flags import config_path
 
 import configs
 from bert_jax.arrays import PretrainBatch, Tokens
-from bert_jax.config import FinetuneConfig, MeshConfig, PrepareConfig, PretrainConfig
+from bert_jax.config import MeshConfig, PrepareConfig, PretrainConfig
 from bert_jax.fields import build
+from bert_jax.finetune_config import FinetuneConfig
 from bert_jax.model.bert import PretrainModel
 from bert_jax.tasks import all_tasks, pretrain
 from bert_jax.tasks.forward import Forward

@@ -9,7 +9,7 @@ import bert_jax
 
 ROOT = Path(bert_jax.__file__).parent
 
-GROUND = {"config", "fields", "errors", "arrays", "workdir", "process"}
+GROUND = {"config", "finetune_config", "fields", "errors", "arrays", "workdir", "process"}
 # Each floor with all of the package that it may import, itself included.
 FLOORS = {
     "ground": GROUND,

@@ -6,9 +6,9 @@ import importlib
 import pytest
 from tensorflow_datasets.text import glue
 
-from bert_jax.config import FinetuneConfig
 from bert_jax.errors import InputError
 from bert_jax.fields import build
+from bert_jax.finetune_config import FinetuneConfig
 from bert_jax.tasks import all_tasks, span_scores, submission
 from bert_jax.text import suites
 from configs import finetune_chinese, finetune_clue, finetune_glue

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from integration import corpus
 
-from bert_jax.config import FinetuneConfig
 from bert_jax.data.encoding import windows
 from bert_jax.errors import Diverged, InputError
 from bert_jax.fields import build
+from bert_jax.finetune_config import FinetuneConfig
 from bert_jax.tasks import evaluate, finetune, saved_model, tuning
 from bert_jax.tasks.classify import Classify
 from bert_jax.tasks.predict import Predictor

@@ -12,8 +12,8 @@ import jax
 import numpy as np
 import pytest
 
-from bert_jax.config import FinetuneConfig
 from bert_jax.fields import build
+from bert_jax.finetune_config import FinetuneConfig
 from bert_jax.tasks import conversion, finetune
 from bert_jax.text.pieces import SPECIAL_PIECES
 from bert_jax.training.logging import read_metrics

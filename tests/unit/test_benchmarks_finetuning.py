@@ -5,9 +5,9 @@ import random
 
 import pytest
 
-from bert_jax.config import FinetuneConfig
 from bert_jax.errors import InputError
 from bert_jax.fields import build
+from bert_jax.finetune_config import FinetuneConfig
 from bert_jax.tasks import all_tasks
 from bert_jax.tasks.splits import TEST, TRAIN, VALIDATION, read_splits
 from bert_jax.text.labelled import LabelledText

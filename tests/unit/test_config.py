@@ -7,9 +7,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from bert_jax.config import (
-    FinetuneConfig,
     InstancesConfig,
-    LabelledDataConfig,
     MaskingConfig,
     MeshConfig,
     ModelConfig,
@@ -21,6 +19,7 @@ from bert_jax.config import (
 )
 from bert_jax.errors import InputError
 from bert_jax.fields import build
+from bert_jax.finetune_config import FinetuneConfig, LabelledDataConfig
 
 TOKENIZER = dict(
     path="", kind="wordpiece", vocab_size=100, lowercase=True, chinese_words=False,

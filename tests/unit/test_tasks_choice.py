@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import small
 
-from bert_jax.config import LabelledDataConfig
 from bert_jax.errors import InputError
 from bert_jax.fields import build
+from bert_jax.finetune_config import LabelledDataConfig
 from bert_jax.tasks.choice import Choice
 from bert_jax.tasks.task import Text
 from bert_jax.tasks.texts import read_texts

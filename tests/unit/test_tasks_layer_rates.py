@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from bert_jax.config import FinetuneConfig
 from bert_jax.fields import build
+from bert_jax.finetune_config import FinetuneConfig
 from bert_jax.tasks.layer_rates import moves
 from configs import finetune_sentiment
 

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from unit.test_config import FINETUNE
 
 from bert_jax.arrays import SpanBatch, Tokens
-from bert_jax.config import FinetuneConfig, LabelledDataConfig
 from bert_jax.data.spans import most_context
 from bert_jax.errors import InputError
 from bert_jax.fields import build
+from bert_jax.finetune_config import FinetuneConfig, LabelledDataConfig
 from bert_jax.tasks import evaluation_plots, span_scores
 from bert_jax.tasks.scores import standard_errors
 from bert_jax.tasks.span import END, NONE, START, SpanTask

@@ -2,9 +2,9 @@
 
 import pytest
 
-from bert_jax.config import LabelledDataConfig
 from bert_jax.errors import InputError
 from bert_jax.fields import build
+from bert_jax.finetune_config import LabelledDataConfig
 from bert_jax.tasks.classify import Classify
 from bert_jax.tasks.splits import labelled_rows, read_splits, read_test
 from bert_jax.tasks.text_task import index_of

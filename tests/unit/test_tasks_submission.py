@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import small
 
-from bert_jax.config import LabelledDataConfig, SubmissionConfig
 from bert_jax.errors import InputError
 from bert_jax.fields import build
+from bert_jax.finetune_config import LabelledDataConfig, SubmissionConfig
 from bert_jax.tasks import submission
 from bert_jax.tasks.classify import Classify
 from bert_jax.tasks.forward import Forward

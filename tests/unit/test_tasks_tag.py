@@ -10,9 +10,9 @@ import small
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bert_jax.config import LabelledDataConfig
 from bert_jax.errors import InputError
 from bert_jax.fields import build
+from bert_jax.finetune_config import LabelledDataConfig
 from bert_jax.tasks import scores
 from bert_jax.tasks.tag import Answer, Prediction, TagWords
 from bert_jax.tasks.task import Text

@@ -8,9 +8,9 @@ import small
 from scipy import stats
 from sklearn import metrics
 
-from bert_jax.config import FinetuneConfig
 from bert_jax.errors import InputError
 from bert_jax.fields import build
+from bert_jax.finetune_config import FinetuneConfig
 from bert_jax.tasks import all_tasks
 from bert_jax.tasks.classify import Classify
 from bert_jax.tasks.multilabel import Multilabel

@@ -6,9 +6,9 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from bert_jax.config import LabelledDataConfig
 from bert_jax.errors import InputError
 from bert_jax.fields import build
+from bert_jax.finetune_config import LabelledDataConfig
 from bert_jax.text.choices import ChoiceText, read_choices, split_by_context
 from configs import finetune_choice
 

@@ -8,9 +8,9 @@ import pytest
 from pyarrow import parquet
 from unit.test_config import FINETUNE
 
-from bert_jax.config import LabelledDataConfig
 from bert_jax.errors import InputError
 from bert_jax.fields import build
+from bert_jax.finetune_config import LabelledDataConfig
 from bert_jax.text import datasets
 from bert_jax.text.squad import Answer, Question, read_questions, split_by_context
 

@@ -6,9 +6,9 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from bert_jax.config import LabelledDataConfig
 from bert_jax.errors import InputError
 from bert_jax.fields import build
+from bert_jax.finetune_config import LabelledDataConfig
 from bert_jax.text.labelled import as_class, read_labelled, read_unlabelled
 from bert_jax.text.suites import FORMS
 from configs import finetune_sentiment

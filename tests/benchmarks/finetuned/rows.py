@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bert_jax import workdir as wd
-from bert_jax.config import FinetuneConfig
 from bert_jax.errors import InputError
+from bert_jax.finetune_config import FinetuneConfig
 from bert_jax.tasks import all_tasks
 from bert_jax.tasks.splits import TEST, TRAIN, VALIDATION, read_splits
 from bert_jax.tasks.task import Task

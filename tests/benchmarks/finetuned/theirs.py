@@ -22,9 +22,10 @@ from torch.utils.data import DataLoader
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from bert_jax import workdir as wd
-from bert_jax.config import FinetuneConfig, OptimizerConfig
+from bert_jax.config import OptimizerConfig
 from bert_jax.data.epochs import ordered_batches
 from bert_jax.fields import build
+from bert_jax.finetune_config import FinetuneConfig
 from bert_jax.tasks.splits import TEST, TRAIN, VALIDATION
 from bert_jax.tasks.tag import Prediction
 from bert_jax.tasks.tuning import EVAL_BATCH, validation_steps
