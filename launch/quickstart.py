@@ -21,7 +21,7 @@ from bert_jax import workdir as wd
 from bert_jax.data import prepare
 from bert_jax.fields import build
 from bert_jax.finetune_config import LabelledDataConfig
-from bert_jax.tasks import evaluate, finetune, pretrain, saved_model
+from bert_jax.tasks import evaluate, evaluation_report, finetune, pretrain, saved_model
 from bert_jax.tasks.baseline import character_ngram_accuracy
 from bert_jax.tasks.classify import Classify
 from bert_jax.tasks.predict import Predictor
@@ -150,6 +150,8 @@ def _table(
         ("dataset and vocabulary", "data"),
         ("pretrained model, curves.png", "pretrain"),
         ("sentiment model, curves.png", "sentiment"),
+        ("  its test rows and mistakes", f"sentiment/{evaluation_report.HTML}"),
+        ("  without pretraining", "sentiment_from_scratch"),
     ):
         print(f"{name:40}{root / path}")
     print("=" * 78)

@@ -84,3 +84,10 @@ def test_the_quickstart_prints_what_it_runs(variant, play, capsys, monkeypatch):
 def test_the_commands_of_the_quickstart_run_its_stages(name):
     run, _ = quickstart.STAGES[name]
     assert importlib.import_module(f"bert_jax.{name}").run is run
+
+
+def test_the_last_lines_say_where_everything_lies(play, capsys, tmp_path):
+    made = {workdir for name, _, workdir in play("tiny") if name != "predict"}
+    made.add(f"{tmp_path}/a b/sentiment/report.html")
+    lines = capsys.readouterr().out.rpartition("-" * 78)[2].splitlines()
+    assert made == {line[40:] for line in lines if str(tmp_path) in line}
