@@ -7,9 +7,9 @@ quickstart goes on where it was.
 
 import os
 import platform
+import shlex
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from bert_jax import workdir as wd
 from bert_jax.data import prepare
 from bert_jax.fields import build
 from bert_jax.finetune_config import LabelledDataConfig
-from bert_jax.tasks import evaluate, finetune, pretrain, saved_model
+from bert_jax.tasks import evaluate, evaluation_report, finetune, pretrain, saved_model
 from bert_jax.tasks.baseline import character_ngram_accuracy
 from bert_jax.tasks.classify import Classify
 from bert_jax.tasks.predict import Predictor
@@ -29,6 +29,13 @@ from bert_jax.tasks.splits import read_splits
 from bert_jax.tasks.task import Text
 from configs import finetune_quickstart, prepare_quickstart, pretrain_quickstart
 
+# What runs a stage, and its config file.
+STAGES = {
+    "prepare": (prepare.run, prepare_quickstart),
+    "pretrain": (pretrain.run, pretrain_quickstart),
+    "finetune": (finetune.run, finetune_quickstart),
+    "evaluate": (evaluate.run, finetune_quickstart),
+}
 REVIEWS = (
     "这部电影剧情紧凑，演员演技出色！",
     "画面模糊，音效刺耳，不推荐观看。",
@@ -52,27 +59,22 @@ def quickstart(root: Path, variant: str) -> None:
     """Runs the stages under `root` and prints the table."""
     data, pretrained = root / "data", root / "pretrain"
     tuned, scratch = root / "sentiment", root / "sentiment_from_scratch"
-    configs = {
-        "prepare": prepare_quickstart.get_config(variant),
-        "pretrain": pretrain_quickstart.get_config(variant),
-        "finetune": finetune_quickstart.get_config(variant),
-        "scratch": finetune_quickstart.get_config(variant),
-    }
-    configs["pretrain"].data = str(data)
-    configs["finetune"].init_from = str(pretrained)
-    configs["scratch"].update(init_from="none", tokenizer=str(data / wd.TOKENIZER))
-
     stages = Stages(variant)
-    manifest = stages.run("prepare", prepare.run, configs["prepare"], data)
-    held_out = stages.run("pretrain", pretrain.run, configs["pretrain"], pretrained, "data")
-    stages.run("finetune", finetune.run, configs["finetune"], tuned, "init_from")
-    stages.run("finetune", finetune.run, configs["scratch"], scratch, "init_from", "tokenizer")
-    ours = stages.run("evaluate", evaluate.run, configs["finetune"], tuned)
-    fresh = stages.run("evaluate", evaluate.run, configs["scratch"], scratch)
-    named = build(LabelledDataConfig, configs["finetune"].data, "config.data")
+    manifest = stages.run("prepare", data)
+    held_out = stages.run("pretrain", pretrained, data=str(data))
+    stages.run("finetune", tuned, init_from=str(pretrained))
+    stages.run("finetune", scratch, init_from="none", tokenizer=str(data / wd.TOKENIZER))
+    ours = stages.run("evaluate", tuned)
+    fresh = stages.run("evaluate", scratch)
+    named = build(LabelledDataConfig, finetune_quickstart.get_config(variant).data, "config.data")
     rows = read_splits(Classify, named, is_tested=True)
     rival = character_ngram_accuracy(rows["train"], rows["test"])
-    _predict(tuned, pretrained)
+    for line in _predict(tuned, *REVIEWS):
+        shown = "  ".join(f"{name} {p:.3f}" for name, p in line["probabilities"].items())
+        print(f"  {line['text']}  ->  {line['label']}  ({shown})")
+    for line in _predict(pretrained, MASKED):
+        fillings = "  ".join(f"{f['token']} {f['probability']:.3f}" for f in line["masks"])
+        print(f"  {line['text']}  ->  {fillings}")
     _table(root, stages.seconds, manifest, held_out, ours, fresh, rival)
 
 
@@ -80,38 +82,35 @@ class Stages:
     """Runs stages, prints the command of each, and keeps their seconds."""
 
     def __init__(self, variant: str):
-        self._suffix = f":{variant}" if variant else ""
+        self._variant = variant
         self.seconds: dict[str, float] = {}
 
-    def run(
-        self,
-        name: str,
-        run: Callable[..., Any],
-        config: Any,
-        workdir: Path,
-        *fields: str,
-    ) -> Any:
-        """One stage; `fields` are those that its command has to set."""
-        stage = "finetune" if name == "evaluate" else name
-        command = f"python -m bert_jax.{name} --config=configs/{stage}_quickstart.py{self._suffix}"
-        overrides = "".join(f" --config.{field}={config[field]}" for field in fields)
-        print(f"\n$ {command} --workdir={workdir}{overrides}", flush=True)
+    def run(self, name: str, workdir: Path, **fields: str) -> Any:
+        """One stage, with these fields of its config set."""
+        run, file = STAGES[name]
+        config = file.get_config(self._variant)
+        config.update(fields)
+        path = file.__name__.replace(".", "/") + ".py"
+        _print_command(
+            name,
+            f"--config={path}:{self._variant}".removesuffix(":"),
+            f"--workdir={workdir}",
+            *(f"--config.{field}={value}" for field, value in fields.items()),
+        )
         started = time.monotonic()
         result = run(config, workdir)
         self.seconds[f"{name} {workdir.name}"] = time.monotonic() - started
         return result
 
 
-def _predict(tuned: Path, pretrained: Path) -> None:
-    texts = "".join(f" --text={text}" for text in REVIEWS)
-    print(f"\n$ python -m bert_jax.predict --model={tuned}{texts}")
-    for line in Predictor(saved_model.load(tuned))([Text(text, "", text) for text in REVIEWS]):
-        shown = "  ".join(f"{name} {p:.3f}" for name, p in line["probabilities"].items())
-        print(f"  {line['text']}  ->  {line['label']}  ({shown})")
-    print(f"\n$ python -m bert_jax.predict --model={pretrained} --text={MASKED}")
-    for line in Predictor(saved_model.load(pretrained))([Text(MASKED, "", MASKED)]):
-        fillings = "  ".join(f"{f['token']} {f['probability']:.3f}" for f in line["masks"])
-        print(f"  {line['text']}  ->  {fillings}")
+def _print_command(name: str, *words: str) -> None:
+    # Quoted: [MASK] is a pattern of file names to a shell.
+    print("\n$ " + shlex.join(["python", "-m", f"bert_jax.{name}", *words]), flush=True)
+
+
+def _predict(model: Path, *texts: str) -> list[dict[str, Any]]:
+    _print_command("predict", f"--model={model}", *(f"--text={text}" for text in texts))
+    return Predictor(saved_model.load(model))([Text(text, "", text) for text in texts])
 
 
 def _table(
@@ -151,6 +150,8 @@ def _table(
         ("dataset and vocabulary", "data"),
         ("pretrained model, curves.png", "pretrain"),
         ("sentiment model, curves.png", "sentiment"),
+        ("  its test rows and mistakes", f"sentiment/{evaluation_report.HTML}"),
+        ("  without pretraining", "sentiment_from_scratch"),
     ):
         print(f"{name:40}{root / path}")
     print("=" * 78)
