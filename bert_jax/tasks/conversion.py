@@ -131,6 +131,11 @@ def _open(options: Options) -> Model:
 
 def _open_workdir(path: Path) -> Model:
     saved = saved_model.load(path)
+    if saved.task not in TASKS:
+        raise InputError(
+            f"--from={path} holds a model of config.task={saved.task!r}, a task of one's own, and"
+            f" only {', '.join(TASKS)} are converted: name what it began from."
+        )
     params = {k: np.asarray(v) for k, v in by_path(saved.params(saved.param_shapes)).items()}
     return Model(
         kind=f"bert_jax, {saved.task}, step {saved.step:,}",

@@ -570,6 +570,18 @@ def test_a_directory_that_holds_something_is_left_alone(tmp_path):
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "to").rglob("*")} == before
 
 
+@pytest.mark.parametrize("form", conversion.FORMATS)
+def test_a_task_of_ones_own_is_not_made_another(form, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setitem(conversion.PROBLEMS, "", "stars")
+        patch.setitem(conversion.TASKS, "stars", conversion.TASKS["classify"])
+        own = convert(write(tmp_path / "hf", "BertForSequenceClassification"), tmp_path / "own")
+    assert saved_model.load(own).task == "stars"
+    with pytest.raises(InputError, match=r"own holds a model of config\.task='stars', a task of o"):
+        convert(own, tmp_path / "to", format=form)
+    assert not (tmp_path / "to").exists()
+
+
 def test_an_unknown_format_is_refused(tmp_path):
     with pytest.raises(InputError, match="--format=onnx is not known: bert_jax or huggingface"):
         convert(tmp_path, tmp_path / "to", format="onnx")
