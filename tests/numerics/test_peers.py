@@ -12,6 +12,7 @@ import pytest
 from bert_jax import workdir as wd
 from bert_jax.arrays import Tokens
 from bert_jax.interchange.architecture import CHOICE
+from bert_jax.interchange.sentence_vectors import SentenceVectors
 from bert_jax.model.bert import ClassifyModel, MlmModel, PretrainModel, SpanModel, TagModel
 from bert_jax.model.encoder import Encoder
 from bert_jax.model.heads import ClassHead, Pooler
@@ -366,18 +367,33 @@ def test_a_sentence_piece_is_theirs_too(kind, tmp_path):
     assert_tokenizes_the_same(back, trained, TEXTS[:3])
 
 
-def test_sentence_transformers_opens_what_goes_out(tmp_path):
+@pytest.mark.parametrize("pooling", ["", "mean", "cls"])
+def test_sentence_transformers_makes_the_same_vectors_of_what_goes_out(pooling, tmp_path):
     library = pytest.importorskip("sentence_transformers", reason="an extra")
-    random_model("BertModel", tmp_path / "hf")
-    here = convert(tmp_path / "hf", tmp_path / "here")
+    source = tmp_path / "hf"
+    random_model("BertModel", source)
+    model = library.SentenceTransformer(str(source), device="cpu")
+    if pooling:
+        parts = pytest.importorskip("sentence_transformers.sentence_transformer.modules")
+        model[1] = parts.Pooling(24, pooling)
+        model.append(parts.Normalize())
+        model.max_seq_length = 8  # shorter than the texts
+        source = tmp_path / "theirs"
+        model.save(str(source), create_model_card=False)
+    here = convert(source, tmp_path / "here")
     back = convert(here, tmp_path / "back", format="huggingface")
-    assert_sentences_agree(library.SentenceTransformer(str(back), device="cpu"), here, TEXTS[:3])
+    again = library.SentenceTransformer(str(back), device="cpu")
+    assert [type(part) for part in again] == [type(part) for part in model]
+    assert again.max_seq_length == (8 if pooling else 20)
+    assert_sentences_agree(again, here, TEXTS[:3])
+    np.testing.assert_allclose(again.encode(TEXTS[:3]), model.encode(TEXTS[:3]), **TOLERANCE)
 
 
 def assert_sentences_agree(model, workdir, texts):
-    """A model without a pooling of its own gets the mean; some bring vectors to length 1."""
-    normalise = any(type(part).__name__ == "Normalize" for part in model)
-    predictor = Predictor(saved_model.load(workdir), embed="mean", normalise=normalise)
+    """A model without a pooling of its own gets the mean."""
+    found = saved_model.load(workdir)
+    vectors = found.vectors or SentenceVectors("mean", normalise=False)
+    predictor = Predictor(found, embed=vectors.pooling, normalise=vectors.normalise, truncate=True)
     rows = predictor([Text(text, "", "here") for text in texts])
     vectors = np.array([row["embedding"] for row in rows])
     np.testing.assert_allclose(vectors, model.encode(list(texts)), **TOLERANCE)
