@@ -16,10 +16,19 @@ import numpy as np
 from bert_jax import workdir as wd
 from bert_jax.config import ModelConfig
 from bert_jax.errors import InputError, first_line
-from bert_jax.interchange import architecture, growth, names, safetensors, source, vocabulary
+from bert_jax.interchange import (
+    architecture,
+    growth,
+    names,
+    safetensors,
+    sentence_vectors,
+    source,
+    vocabulary,
+)
 from bert_jax.interchange.account import Account, Made, table
 from bert_jax.interchange.matching import Allowed, take
 from bert_jax.interchange.names import Params
+from bert_jax.interchange.sentence_vectors import SentenceVectors
 from bert_jax.tasks import saved_model
 from bert_jax.tasks.span import END, NONE, START
 from bert_jax.text import tokenizer as tokenizers
@@ -84,6 +93,7 @@ class Model:
     labels: tuple[str, ...]
     problem: str  # of PROBLEMS
     length: int  # the longest row it was trained on, as far as that is known
+    vectors: SentenceVectors | None  # that it was trained for, where that is known
     account: Account
 
     @property
@@ -108,6 +118,8 @@ def run(options: Options) -> None:
             what = _write_hugging_face(found, directory)
     print(f"{options.source} ({found.kind})")
     print(table(found.account, found.params))
+    if found.vectors:
+        print(f"{'vectors':12}{found.vectors.flags}, {found.length:,} tokens at most")
     print(f"{options.to}: {what}, {found.tokenizer.vocab_size:,} pieces")
 
 
@@ -131,6 +143,11 @@ def _open(options: Options) -> Model:
 
 def _open_workdir(path: Path) -> Model:
     saved = saved_model.load(path)
+    if saved.task not in TASKS:
+        raise InputError(
+            f"--from={path} holds a model of config.task={saved.task!r}, a task of one's own, and"
+            f" only {', '.join(TASKS)} are converted: name what it began from."
+        )
     params = {k: np.asarray(v) for k, v in by_path(saved.params(saved.param_shapes)).items()}
     return Model(
         kind=f"bert_jax, {saved.task}, step {saved.step:,}",
@@ -140,6 +157,7 @@ def _open_workdir(path: Path) -> Model:
         labels=saved.labels,
         problem=next((p for p, task in PROBLEMS.items() if task == saved.task), ""),
         length=saved.run["length"],
+        vectors=saved.vectors,
         account=Account(loaded={name: name for name in params}),
     )
 
@@ -149,6 +167,8 @@ def _open_theirs(path: Path, options: Options) -> Model:
     said = architecture.read(found.config, is_original=found.is_original)
     tokenizer = tokenizers.load(found.tokenizer)
     allowed = Allowed(options.allow_missing, options.allow_unknown)
+    vectors = sentence_vectors.read(found.weights.parent)
+    longest = sentence_vectors.max_length(found.weights.parent) if vectors else None
     params, account = take(found.tensors, said, allowed, found.weights)
     return Model(
         kind=f"{found.weights.name}: {found.kind}",
@@ -157,7 +177,8 @@ def _open_theirs(path: Path, options: Options) -> Model:
         tokenizer=tokenizer,
         labels=said.labels,
         problem=said.problem,
-        length=said.model.positions,
+        length=min(said.model.positions, longest or said.model.positions),
+        vectors=vectors,
         account=account,
     )
 
@@ -215,6 +236,7 @@ def _write_workdir(found: Model, task: str, directory: Path, options: Options) -
         "config": config,
         "labels": list(_labels(found, task)),
         "length": found.length,
+        "vectors": found.vectors and found.vectors._asdict(),
         "tokenizer": wd.read_files(directory / wd.TOKENIZER),
         "is_over": True,
     }
@@ -278,6 +300,9 @@ def _write_hugging_face(found: Model, directory: Path) -> str:
         pad=found.tokenizer.special.pad,
     )
     vocabulary.write(found.tokenizer, directory, positions=found.length)
+    if found.vectors:
+        width, length = found.model.width, found.length
+        sentence_vectors.write(found.vectors, directory, width=width, length=length)
     return f"a {kind} for transformers"
 
 

@@ -1,5 +1,6 @@
 """New text to answers: those of a fine-tuned task, the fillings of [MASK], vectors."""
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from bert_jax.arrays import Tokens
 from bert_jax.data.encoding import SINGLE_SPECIAL, Encoding, bucket, pad_tokens, single
 from bert_jax.errors import InputError
+from bert_jax.interchange.sentence_vectors import SentenceVectors
 from bert_jax.model.bert import MlmModel
 from bert_jax.tasks import all_tasks
 from bert_jax.tasks.embedding import Embedder
@@ -95,6 +97,13 @@ class Predictor:
         self, pooling: str, normalise: bool
     ) -> Callable[[Sequence[Text]], list[dict[str, Any]]]:
         embedder = Embedder(self._found, pooling, normalise=normalise)
+        own, asked = self._found.vectors, SentenceVectors(pooling, normalise)
+        if own and own != asked:
+            print(
+                f"warning: {self._found.directory} was trained for the vectors of {own.flags}, and"
+                f" these are those of {asked.flags}",
+                file=sys.stderr,
+            )
 
         def predict(texts: Sequence[Text]) -> list[dict[str, Any]]:
             vectors = embedder(

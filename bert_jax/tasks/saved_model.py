@@ -11,6 +11,7 @@ from bert_jax import workdir as wd
 from bert_jax.config import ModelConfig
 from bert_jax.errors import InputError
 from bert_jax.fields import build
+from bert_jax.interchange.sentence_vectors import SentenceVectors
 from bert_jax.text import tokenizer as tokenizers
 from bert_jax.text.tokenizer import Tokenizer
 from bert_jax.training.checkpoint import BEST_METRIC, Checkpoints, has_checkpoint
@@ -44,6 +45,12 @@ class SavedModel:
     def is_converted(self) -> bool:
         """Whether somebody else trained it: no run here, and no settings of one."""
         return wd.CONVERTED_FROM in self.run["config"]
+
+    @property
+    def vectors(self) -> SentenceVectors | None:
+        """Those that it was trained for, where somebody else has said so."""
+        said = self.run.get("vectors")
+        return SentenceVectors(**said) if said else None
 
     def params(self, like: PyTree) -> PyTree:
         """The parameters, checked against the shapes of `like`."""

@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from bert_jax import workdir as wd
 from bert_jax.errors import InputError
+from bert_jax.interchange.sentence_vectors import SentenceVectors
 from bert_jax.tasks import conversion, evaluate, finetune, pretrain, saved_model, tuning
 from bert_jax.tasks.conversion import Options
 from bert_jax.tasks.predict import Predictor
@@ -213,6 +214,57 @@ def test_vectors_are_made_of_the_tokens_of_the_original(pooling, layers, tmp_pat
     np.testing.assert_allclose(row["embedding"], unit, **TOLERANCE)
     with pytest.raises(InputError, match="--embed=max is not known: cls, mean, last4"):
         Predictor(found, embed="max")
+
+
+def write_vectors(directory, pooling, *, normalise, length):
+    """What sentence-transformers puts beside the weights."""
+    parts = [("Transformer", ""), ("Pooling", "1_Pooling"), ("Normalize", "2_Normalize")]
+    modules = [
+        {"idx": n, "name": str(n), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for n, (kind, path) in enumerate(parts[: 2 + normalise])
+    ]
+    (directory / "1_Pooling").mkdir()
+    (directory / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    (directory / "modules.json").write_text(json.dumps(modules))
+    (directory / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": length}))
+
+
+def read_vectors(directory):
+    """Types and folders, pooling, the most tokens."""
+    modules, pooling, settings = (
+        json.loads((directory / name).read_text("utf-8"))
+        for name in ("modules.json", "1_Pooling/config.json", "sentence_bert_config.json")
+    )
+    parts = [(part["type"].split(".")[-1], part["path"]) for part in modules]
+    assert pooling.pop("word_embedding_dimension") == foreign.SIZES["width"]
+    return parts, {name for name, is_on in pooling.items() if is_on}, settings["max_seq_length"]
+
+
+@pytest.mark.parametrize(
+    ("said", "pooling", "normalise"),
+    [
+        ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, "cls", True),
+        ({"pooling_mode": "cls", "embedding_dimension": 12}, "cls", False),  # as of version 5
+        ({"pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}, "mean", True),
+    ],
+)
+def test_how_a_text_becomes_a_vector_is_kept(said, pooling, normalise, tmp_path, capsys):
+    theirs = write(tmp_path / "hf", "BertModel")
+    write_vectors(theirs, said, normalise=normalise, length=10)
+    here = convert(theirs, tmp_path / "here")
+    flags = f"--embed={pooling}" + " --normalise" * normalise
+    assert f"\nvectors     {flags}, 10 tokens at most\n" in capsys.readouterr().out
+    found = saved_model.load(here)
+    assert (found.run["length"], found.vectors) == (10, SentenceVectors(pooling, normalise))
+    Predictor(found, embed=pooling, normalise=normalise)
+    assert capsys.readouterr().err == ""
+    Predictor(found, embed="last4", normalise=normalise)
+    warning = f"here was trained for the vectors of {flags}, and these are those of --embed=last4"
+    assert warning in capsys.readouterr().err
+    parts = [("Transformer", ""), ("Pooling", "1_Pooling"), ("Normalize", "2_Normalize")]
+    switch = {"cls": "pooling_mode_cls_token", "mean": "pooling_mode_mean_tokens"}[pooling]
+    back = convert(here, tmp_path / "back", format="huggingface")
+    assert read_vectors(back) == (parts[: 2 + normalise], {switch}, 10)
 
 
 @pytest.mark.parametrize(
@@ -535,6 +587,29 @@ def several_values(folder):
     write(folder, "BertForSequenceClassification", problem_type="regression")
 
 
+def pooled_by_max(folder):
+    write_vectors(write(folder, "BertModel"), {"pooling_mode": "max"}, normalise=True, length=8)
+
+
+def two_poolings(folder):
+    both = {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": True}
+    write_vectors(write(folder, "BertModel"), both, normalise=True, length=8)
+
+
+def through_a_dense(folder):
+    write_vectors(write(folder, "BertModel"), {}, normalise=True, length=8)
+    path = folder / "modules.json"
+    path.write_text(path.read_text().replace("Normalize", "Dense"))
+
+
+def length_in_words(folder):
+    write_vectors(write(folder, "BertModel"), {}, normalise=True, length="long")
+
+
+def modules_without_a_type(folder):
+    (write(folder, "BertModel") / "modules.json").write_text('[{"path": ""}]')
+
+
 BAD = {
     runs_code: r"pytorch_model\.bin is a pickle that wants sys\.exit",
     truncated: r"model\.safetensors is truncated or damaged",
@@ -547,6 +622,11 @@ BAD = {
     too_many_pieces: r"has 25 pieces and the table of the weights 24 rows",
     other_model: r"model_type 'albert' is not supported",
     several_values: r"is a classifier for regression with 3 outputs",
+    pooled_by_max: r"1_Pooling/config\.json makes vectors by max, and there are only cls or mean",
+    two_poolings: r"makes vectors by cls and mean, and .*: move modules\.json away to convert",
+    through_a_dense: r"modules\.json makes vectors by Transformer, Pooling, Dense, and only",
+    length_in_words: r"sentence_bert_config\.json: max_seq_length must be a number from 8 on, not",
+    modules_without_a_type: r"modules\.json is truncated or damaged",
 }
 
 
@@ -568,6 +648,18 @@ def test_a_directory_that_holds_something_is_left_alone(tmp_path):
     with pytest.raises(InputError, match=r"--to=.*/to already holds something"):
         convert(source, tmp_path / "to")
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "to").rglob("*")} == before
+
+
+@pytest.mark.parametrize("form", conversion.FORMATS)
+def test_a_task_of_ones_own_is_not_made_another(form, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setitem(conversion.PROBLEMS, "", "stars")
+        patch.setitem(conversion.TASKS, "stars", conversion.TASKS["classify"])
+        own = convert(write(tmp_path / "hf", "BertForSequenceClassification"), tmp_path / "own")
+    assert saved_model.load(own).task == "stars"
+    with pytest.raises(InputError, match=r"own holds a model of config\.task='stars', a task of o"):
+        convert(own, tmp_path / "to", format=form)
+    assert not (tmp_path / "to").exists()
 
 
 def test_an_unknown_format_is_refused(tmp_path):

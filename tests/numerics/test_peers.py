@@ -1,5 +1,6 @@
 """The same numbers as transformers, both ways, in float32: `pip install bert_jax[peers]`."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -8,14 +9,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from bert_jax import workdir as wd
 from bert_jax.arrays import Tokens
-from bert_jax.model.bert import ClassifyModel, PretrainModel, TagModel
+from bert_jax.interchange.architecture import CHOICE
+from bert_jax.interchange.sentence_vectors import SentenceVectors
+from bert_jax.model.bert import ClassifyModel, MlmModel, PretrainModel, SpanModel, TagModel
 from bert_jax.model.encoder import Encoder
-from bert_jax.tasks import conversion, saved_model
+from bert_jax.model.heads import ClassHead, Pooler
+from bert_jax.tasks import all_tasks, conversion, saved_model
 from bert_jax.tasks.predict import Predictor
+from bert_jax.tasks.span import END, NONE, START
 from bert_jax.tasks.task import Text
 from bert_jax.text import tokenizer
 from bert_jax.text.pieces import SPECIAL_PIECES
+from bert_jax.training.checkpoint import Checkpoints
+from bert_jax.training.state import TrainState
+from tests import small
 from tests.benchmarks import starts
 
 torch = pytest.importorskip("torch", reason="PyTorch is an extra: pip install bert_jax[peers]")
@@ -41,7 +50,19 @@ CLASSES = (
     "BertForNextSentencePrediction",
     "BertForSequenceClassification",
     "BertForTokenClassification",
+    "BertForQuestionAnswering",
+    "BertForMultipleChoice",
 )
+# What a run here makes, and what it is to transformers.
+MADE = {
+    "pretrain": ((), "BertForPreTraining", None),
+    "classify": (("bad", "good", "so so"), "BertForSequenceClassification", None),
+    "multilabel": (("a", "b", "c"), "BertForSequenceClassification", "multi_label_classification"),
+    "regress": (("stars",), "BertForSequenceClassification", "regression"),
+    "tag": (("O", "B-LOC", "I-LOC"), "BertForTokenClassification", None),
+    "span": ((START, END, NONE), "BertForQuestionAnswering", None),
+    "choice": (CHOICE, "BertForMultipleChoice", None),
+}
 
 
 def options(source, to, **changes):
@@ -60,10 +81,12 @@ def convert(source, to, **changes):
 def random_model(kind, directory, act="gelu", **save):
     """A model of transformers with weights that tell, saved with a vocabulary."""
     torch.manual_seed(0)
+    # An answer's first and last token are as many outputs as there are labels.
+    labels = {0: "LABEL_0", 1: "LABEL_1"} if kind == "BertForQuestionAnswering" else LABELS
     config = transformers.BertConfig(
         vocab_size=40, hidden_size=24, num_hidden_layers=3, num_attention_heads=4,
-        intermediate_size=50, max_position_embeddings=20, hidden_act=act, id2label=LABELS,
-        label2id={label: n for n, label in LABELS.items()}, initializer_range=0.2,
+        intermediate_size=50, max_position_embeddings=20, hidden_act=act, id2label=labels,
+        label2id={label: n for n, label in labels.items()}, initializer_range=0.2,
     )  # fmt: skip
     model = getattr(transformers, kind)(config).eval()
     with torch.no_grad():
@@ -84,6 +107,14 @@ def padded_batch(rows=3, length=12, vocab_size=40):
     return np.where(is_token, ids, 0), segments, is_token
 
 
+def batch_of(kind):
+    """Six rows, or as a model wants them that chooses: two of three choices."""
+    batch = padded_batch(rows=6)
+    if kind == "BertForMultipleChoice":
+        batch = tuple(array.reshape(2, 3, -1) for array in batch)
+    return batch
+
+
 def theirs(model, ids, segments, is_token):
     tensors = (torch.as_tensor(array.astype(np.int64)) for array in (ids, segments, is_token))
     names = ("input_ids", "token_type_ids", "attention_mask")
@@ -92,57 +123,133 @@ def theirs(model, ids, segments, is_token):
     return {name: value.numpy() for name, value in out.items()}
 
 
-def ours(workdir, ids, segments, is_token):
+def ours(workdir, *batch):
     """Every output that the modules in the workdir can give, by transformers' names."""
     found = saved_model.load(workdir)
     params = found.params(found.param_shapes)
+    choices = batch[0].shape[:-1]
+    ids, segments, is_token = (array.reshape(-1, array.shape[-1]) for array in batch)
     positions = np.broadcast_to(np.arange(ids.shape[1]), ids.shape)
     tokens = Tokens(*map(jnp.asarray, (ids, segments, positions, is_token.astype(np.int32))))
+
+    def outputs(model, *more):
+        return model.apply({"params": params}, tokens, *more, deterministic=True)
+
+    def part(model, name, x, **how):
+        return model.apply({"params": params[name]}, x, **how)
+
     hidden, _ = Encoder(found.model, None).apply(
         {"params": params["encoder"]}, tokens, deterministic=True
     )
     out = {"last_hidden_state": hidden}
+    if "pooler" in params:
+        pooled = part(Pooler(found.model), "pooler", hidden[:, :1])
+        out["pooler_output"] = pooled[:, 0]
     if "classifier" in params:
-        model = ClassifyModel(found.model, len(found.labels), None)
-        out["logits"] = model.apply({"params": params}, tokens, deterministic=True)
+        classes = 1 if found.task == "choice" else len(found.labels)
+        out["logits"] = outputs(ClassifyModel(found.model, classes, None))
     if "tagger" in params:
-        model = TagModel(found.model, len(found.labels), None)
-        out["logits"] = model.apply({"params": params}, tokens, deterministic=True)
+        out["logits"] = outputs(TagModel(found.model, len(found.labels), None))
+    if "span" in params:
+        logits = outputs(SpanModel(found.model, None))
+        out |= {"start_logits": logits[..., 0], "end_logits": logits[..., 1]}
     if {"mlm", "next"} <= params.keys():
-        out["prediction_logits"], following = PretrainModel(found.model, None).apply(
-            {"params": params}, tokens, jnp.asarray(positions), jnp.zeros((len(ids), 1), int),
-            deterministic=True,
-        )  # fmt: skip
+        first = jnp.zeros((len(ids), 1), int)
+        out["prediction_logits"], following = outputs(
+            PretrainModel(found.model, None), jnp.asarray(positions), first
+        )
         out["seq_relationship_logits"] = following[:, 0]
+    elif "mlm" in params:
+        out["logits"] = outputs(MlmModel(found.model, None), jnp.asarray(positions))
+    elif "next" in params:
+        head = ClassHead(found.model, classes=2, dropout=0.0, mesh=None)
+        out["logits"] = part(head, "next", pooled, deterministic=True)[:, 0]
+    if found.task == "choice":
+        out["logits"] = out["logits"].reshape(choices)
     return jax.tree.map(np.asarray, out)
 
 
 def assert_close(found, wanted, is_token):
-    shared = found.keys() & wanted.keys()
-    assert shared
-    for name in shared:
+    assert wanted
+    assert wanted.keys() <= found.keys()
+    for name in wanted:
+        # What padding comes to is nobody's.
         pair = [
-            array[is_token] if array.ndim == 3 else array for array in (found[name], wanted[name])
+            array[is_token] if array.shape[: is_token.ndim] == is_token.shape else array
+            for array in (found[name], wanted[name])
         ]
         np.testing.assert_allclose(*pair, err_msg=name, **TOLERANCE)
 
 
-@pytest.mark.parametrize("act", ["gelu", "gelu_new", "gelu_pytorch_tanh"])
+FORMS = ("gelu_new", "gelu_pytorch_tanh")
+
+
 @pytest.mark.parametrize(
-    "kind",
+    ("kind", "act"),
     [
-        "BertModel",
-        "BertForPreTraining",
-        "BertForSequenceClassification",
-        "BertForTokenClassification",
+        *((kind, "gelu") for kind in CLASSES),
+        *((kind, act) for kind in ("BertModel", "BertForPreTraining") for act in FORMS),
     ],
 )
 def test_a_model_of_theirs_computes_the_same_here(kind, act, tmp_path):
     model = random_model(kind, tmp_path / "hf", act)
-    batch = padded_batch()
-    assert_close(
-        ours(convert(tmp_path / "hf", tmp_path / "here"), *batch), theirs(model, *batch), batch[2]
+    batch = batch_of(kind)
+    here = convert(tmp_path / "hf", tmp_path / "here")
+    assert_close(ours(here, *batch), theirs(model, *batch), batch[2])
+
+
+def made_here(task, labels, directory):
+    """A workdir as a run leaves it, with weights of its own that tell."""
+    config = small.model_config(init_stddev=0.2, vocab_size=len(small.PIECES))
+    pieces = small.tokenizer()
+    if task == "pretrain":
+        model = PretrainModel(config, None)
+    else:
+        model = all_tasks.named(task)(labels, pieces, 12, 0).model(config, None)
+    zeros = jnp.zeros((1, 8), jnp.int32)
+    more = [zeros, zeros] if task == "pretrain" else []
+    init = jax.jit(lambda key: model.init(key, Tokens(*[zeros] * 4), *more, deterministic=True))
+    rng = np.random.default_rng(0)
+    state = TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=jax.tree.map(
+            lambda x: x + 0.1 * rng.standard_normal(x.shape, np.float32),
+            init(jax.random.key(0))["params"],
+        ),
+        optimizer=(),
+        key=jax.random.key(0),
+        budget_used=jnp.zeros((), jnp.float32),
     )
+    pieces.save(directory / wd.TOKENIZER)
+    record = {
+        "config": {"task": task, "model": dataclasses.asdict(config)},
+        "labels": list(labels),
+        "length": 12,
+        "tokenizer": wd.read_files(directory / wd.TOKENIZER),
+        "is_over": True,
+    }
+    with Checkpoints(directory) as checkpoints:
+        checkpoints.save(state, record, {})
+    return directory
+
+
+@pytest.mark.parametrize("task", MADE)
+def test_a_model_made_here_computes_the_same_there_and_again_here(task, tmp_path):
+    labels, kind, problem = MADE[task]
+    here = made_here(task, labels, tmp_path / "here")
+    there = convert(here, tmp_path / "there", format="huggingface")
+    model = getattr(transformers, kind).from_pretrained(there).eval()
+    assert (model.config.architectures, model.config.problem_type) == ([kind], problem)
+    batch = batch_of(kind)
+    batch = (batch[0] % len(small.PIECES), *batch[1:])
+    wanted = ours(here, *batch)
+    assert_close(wanted, theirs(model, *batch), batch[2])
+    # And in files as transformers writes them.
+    model.save_pretrained(tmp_path / "theirs")
+    transformers.AutoTokenizer.from_pretrained(there).save_pretrained(tmp_path / "theirs")
+    again = convert(tmp_path / "theirs", tmp_path / "again")
+    assert saved_model.load(again).task == task
+    assert_close(ours(again, *batch), wanted, batch[2])
 
 
 @pytest.mark.parametrize("kind", CLASSES)
@@ -156,6 +263,7 @@ def test_a_model_goes_here_and_back_into_its_own_class(kind, tmp_path):
     assert not any(loading.values()), loading
     for name, parameter in model.state_dict().items():
         assert torch.equal(parameter, back.state_dict()[name]), name
+    assert back.config.architectures == [kind]
     assert back.config.id2label == (
         LABELS if kind.endswith("Classification") else {0: "LABEL_0", 1: "LABEL_1"}
     )
@@ -259,18 +367,33 @@ def test_a_sentence_piece_is_theirs_too(kind, tmp_path):
     assert_tokenizes_the_same(back, trained, TEXTS[:3])
 
 
-def test_sentence_transformers_opens_what_goes_out(tmp_path):
+@pytest.mark.parametrize("pooling", ["", "mean", "cls"])
+def test_sentence_transformers_makes_the_same_vectors_of_what_goes_out(pooling, tmp_path):
     library = pytest.importorskip("sentence_transformers", reason="an extra")
-    random_model("BertModel", tmp_path / "hf")
-    here = convert(tmp_path / "hf", tmp_path / "here")
+    source = tmp_path / "hf"
+    random_model("BertModel", source)
+    model = library.SentenceTransformer(str(source), device="cpu")
+    if pooling:
+        parts = pytest.importorskip("sentence_transformers.sentence_transformer.modules")
+        model[1] = parts.Pooling(24, pooling)
+        model.append(parts.Normalize())
+        model.max_seq_length = 8  # shorter than the texts
+        source = tmp_path / "theirs"
+        model.save(str(source), create_model_card=False)
+    here = convert(source, tmp_path / "here")
     back = convert(here, tmp_path / "back", format="huggingface")
-    assert_sentences_agree(library.SentenceTransformer(str(back), device="cpu"), here, TEXTS[:3])
+    again = library.SentenceTransformer(str(back), device="cpu")
+    assert [type(part) for part in again] == [type(part) for part in model]
+    assert again.max_seq_length == (8 if pooling else 20)
+    assert_sentences_agree(again, here, TEXTS[:3])
+    np.testing.assert_allclose(again.encode(TEXTS[:3]), model.encode(TEXTS[:3]), **TOLERANCE)
 
 
 def assert_sentences_agree(model, workdir, texts):
-    """A model without a pooling of its own gets the mean; some bring vectors to length 1."""
-    normalise = any(type(part).__name__ == "Normalize" for part in model)
-    predictor = Predictor(saved_model.load(workdir), embed="mean", normalise=normalise)
+    """A model without a pooling of its own gets the mean."""
+    found = saved_model.load(workdir)
+    vectors = found.vectors or SentenceVectors("mean", normalise=False)
+    predictor = Predictor(found, embed=vectors.pooling, normalise=vectors.normalise, truncate=True)
     rows = predictor([Text(text, "", "here") for text in texts])
     vectors = np.array([row["embedding"] for row in rows])
     np.testing.assert_allclose(vectors, model.encode(list(texts)), **TOLERANCE)
