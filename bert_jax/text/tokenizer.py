@@ -1,13 +1,12 @@
 """The one way to a tokenizer: train it on text, or load what somebody saved."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from bert_jax.config import TokenizerConfig
 from bert_jax.errors import InputError
-from bert_jax.text import files, sentence_piece, tokenizer_json, wordpiece
+from bert_jax.text import sentence_piece, tokenizer_config, tokenizer_json, wordpiece
 from bert_jax.text.pieces import SETTINGS_FILE, Encoding, SpecialIds, Tokenizer
 
 __all__ = ["Encoding", "SpecialIds", "Tokenizer", "load", "train"]
@@ -36,12 +35,15 @@ def load(path: str | Path, config: TokenizerConfig | None = None) -> Tokenizer:
     tokenizer.json; `config` may say it where neither does, but not say otherwise. Where
     nothing says it, a vocabulary with capital letters is cased, and words have at most 100
     characters, as Hugging Face has it.
-    Raises InputError if the files do not make a tokenizer.
+    Raises InputError if the files do not make a tokenizer, or one that cuts text otherwise
+    than is done here.
     """
     file = _vocabulary_file(Path(path))
-    values = _settings_values(file.parent / SETTINGS_FILE)
+    values = tokenizer_config.read(file.parent)
     if file.suffix == ".model":
+        tokenizer_config.check_sentence_piece(file.parent, values)
         return _load_sentence_piece(file, values, config)
+    tokenizer_config.check_wordpiece(file.parent, values)
     return _load_wordpiece(file, values, config)
 
 
@@ -56,23 +58,12 @@ def _vocabulary_file(path: Path) -> Path:
     raise InputError(f"{path} does not exist; name a tokenizer directory, vocab.txt or .model.")
 
 
-def _settings_values(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    text = "\n".join(line.text for line in files.lines(path))
-    try:
-        values = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}:{error.lineno} is not JSON ({error.msg}); mend it.") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{path} is not a JSON object; mend it, or take it away.")
-    return values
-
-
 def _load_wordpiece(
     file: Path, values: dict[str, Any], config: TokenizerConfig | None
 ) -> Tokenizer:
     pieces, values = _wordpiece_files(file, values)
+    if sum(map(_is_of_sentence_piece, pieces)) > sum(piece.startswith("##") for piece in pieces):
+        raise InputError(f"{file} has pieces of SentencePiece, with ▁ for space: give its .model.")
     said = wordpiece.read_settings(file.parent / SETTINGS_FILE, values)
     if config is not None:
         _agree(config, {"kind": "wordpiece"}, file)
@@ -115,6 +106,10 @@ def _wordpiece_files(file: Path, values: dict[str, Any]) -> tuple[list[str], dic
     return pieces, {**told, **_given(values)}
 
 
+def _is_of_sentence_piece(piece: str) -> bool:
+    return piece.startswith(sentence_piece.SPACE) and piece != sentence_piece.SPACE
+
+
 def _given(values: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
 
@@ -129,7 +124,7 @@ def _load_sentence_piece(
             ("do_lower_case", "lowercase"),
             ("chinese_words", "chinese_words"),
         )
-        if "kind" in values and values.get(key) not in (None, "")
+        if values.get("kind") and values.get(key) is not None
     }
     if config is not None:
         if config.kind == "wordpiece":
