@@ -33,8 +33,8 @@ UNTOUCHED = {"do_lower_case": False, "keep_accents": True}
 
 
 def read(directory: Path) -> dict[str, Any]:
-    """What it says, {} where there is none. Raises InputError if it is no JSON object."""
-    return _object(directory / SETTINGS_FILE)
+    """What that of a directory says."""
+    return read_object(directory / SETTINGS_FILE)
 
 
 def check_wordpiece(directory: Path, values: dict[str, Any]) -> None:
@@ -77,7 +77,7 @@ def check_sentence_piece(directory: Path, values: dict[str, Any]) -> None:
 
 def _class(directory: Path, values: dict[str, Any]) -> tuple[str, Path]:
     """The name of the tokenizer's class, its Fast taken off, or ""; and who says it."""
-    for path, said in ((SETTINGS_FILE, values), (MODEL_FILE, _object(directory / MODEL_FILE))):
+    for path, said in ((SETTINGS_FILE, values), (MODEL_FILE, read_object(directory / MODEL_FILE))):
         name = said.get("tokenizer_class")
         if name:
             name = str(name)
@@ -86,7 +86,8 @@ def _class(directory: Path, values: dict[str, Any]) -> tuple[str, Path]:
     return "", directory / SETTINGS_FILE
 
 
-def _object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object of a file, {} where there is none. Raises InputError if it is none."""
     if not path.is_file():
         return {}
     text = "\n".join(line.text for line in files.lines(path))

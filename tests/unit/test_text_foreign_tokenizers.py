@@ -114,3 +114,12 @@ def test_a_model_of_others_goes_out_and_back(model, tmp_path):
     said = json.loads((tmp_path / "out" / "tokenizer_config.json").read_text("utf-8"))
     assert (said["do_lower_case"], said["keep_accents"]) == (False, True)
     assert tokenizer.load(tmp_path / "out").fingerprint == found.fingerprint
+
+
+def test_a_token_beside_the_model_is_refused(model, tmp_path):
+    (tmp_path / "spiece.model").write_bytes(model)
+    say(tmp_path, added_tokens={"[MASK]": 4, "<mask>": 4})
+    tokenizer.load(tmp_path)
+    say(tmp_path, added_tokens={"<mask>": 4, "[E1]": 41})
+    with pytest.raises(InputError, match=r"added_tokens\.json has the added token '\[E1\]', which"):
+        tokenizer.load(tmp_path)
