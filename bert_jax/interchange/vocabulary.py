@@ -5,13 +5,14 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tokenizers import AddedToken
+
 from bert_jax.errors import InputError
-from bert_jax.text import files
+from bert_jax.text import added_tokens, files
 from bert_jax.text.pieces import SETTINGS_FILE, SPECIAL_PIECES, Tokenizer
 from bert_jax.text.tokenizer_json import FILE
 from bert_jax.text.wordpiece import CHINESE_ONLY, WordPiece
 
-SPECIAL_TOKENS_FILE = "special_tokens_map.json"
 ROLES = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
 
 
@@ -25,7 +26,7 @@ class Word(NamedTuple):
 def write(tokenizer: Tokenizer, directory: Path, *, positions: int) -> None:
     """Vocabulary and settings, which say besides what our own readers leave unsaid."""
     tokenizer.save(directory)
-    special = dict(
+    special: dict[str, Any] = dict(
         zip(ROLES, (tokenizer.pieces[number] for number in tokenizer.special), strict=True)
     )
     said = json.loads((directory / SETTINGS_FILE).read_text("utf-8"))
@@ -34,13 +35,16 @@ def write(tokenizer: Tokenizer, directory: Path, *, positions: int) -> None:
         whole = "PreTrainedTokenizerFast" if tokenizer.settings.chinese_words else "BertTokenizer"
         said["tokenizer_class"] = whole
         _write_json(directory / FILE, _tokenizer_json(tokenizer))
+        added = [token.content for token in tokenizer.added if token.special]
+        if added:
+            special["additional_special_tokens"] = added
     else:
         # Lower case is the .model's own; accents are for it to keep or strip.
         said["do_lower_case"] = bool(said["do_lower_case"])
         said["keep_accents"] = True
     said |= special | {"model_max_length": positions}
     _write_json(directory / SETTINGS_FILE, said)
-    _write_json(directory / SPECIAL_TOKENS_FILE, special)
+    _write_json(directory / added_tokens.SPECIAL_FILE, special)
 
 
 def read_words(path: Path, tokenizer: Tokenizer) -> tuple[list[Word], list[str]]:
@@ -53,6 +57,7 @@ def read_words(path: Path, tokenizer: Tokenizer) -> tuple[list[Word], list[str]]
             f"--add_words={path}: words can be added to a WordPiece vocabulary alone, and that of"
             " a SentencePiece model is fixed: take a model with a vocab.txt."
         )
+    _check_added(path, tokenizer)
     known = set(tokenizer.pieces)
     words: dict[str, Word] = {}
     there: list[str] = []
@@ -84,6 +89,17 @@ def read_words(path: Path, tokenizer: Tokenizer) -> tuple[list[Word], list[str]]
     return list(words.values()), there
 
 
+def _check_added(path: Path, tokenizer: WordPiece) -> None:
+    """Tokens beside the vocabulary become pieces of it, for the ids after theirs are the words':
+    raises InputError for one that words could then be cut into."""
+    for token in tokenizer.pieces[len(tokenizer.own) :]:
+        if len(tokenizer.words(token.removeprefix("##"))) < 2:
+            raise InputError(
+                f"--add_words={path}: the added token {token!r} is a word itself, which others"
+                " would be cut into with words after it: leave --add_words away."
+            )
+
+
 def with_words(tokenizer: WordPiece, words: list[Word]) -> WordPiece:
     """The vocabulary with the words after its end.
 
@@ -93,7 +109,8 @@ def with_words(tokenizer: WordPiece, words: list[Word]) -> WordPiece:
     settings = tokenizer.settings
     if any(_joins_characters(tokenizer, word.text) for word in words):
         settings = dataclasses.replace(settings, chinese_characters=False, chinese_words=True)
-    return WordPiece([*tokenizer.pieces, *(word.text for word in words)], settings)
+    pieces = [*tokenizer.pieces, *(word.text for word in words)]
+    return WordPiece(pieces, settings, added=tokenizer.added)
 
 
 def _joins_characters(tokenizer: WordPiece, text: str) -> bool:
@@ -103,7 +120,8 @@ def _joins_characters(tokenizer: WordPiece, text: str) -> bool:
 
 def _tokenizer_json(tokenizer: WordPiece) -> dict[str, Any]:
     special = dict(zip(SPECIAL_PIECES, tokenizer.special, strict=True))
-    token = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    ids = {piece: number for number, piece in enumerate(tokenizer.pieces)}
+    tokens = [*(AddedToken(piece, special=True) for piece in special), *tokenizer.added]
     sequence = [
         {"SpecialToken": {"id": "[CLS]", "type_id": 0}},
         {"Sequence": {"id": "A", "type_id": 0}},
@@ -115,8 +133,8 @@ def _tokenizer_json(tokenizer: WordPiece) -> dict[str, Any]:
     ]
     return tokenizer.engine() | {
         "added_tokens": [
-            {"id": number, "content": piece, **token, "special": True}
-            for piece, number in sorted(special.items(), key=lambda item: item[1])
+            {"id": ids[token.content], **added_tokens.values(token)}
+            for token in sorted(tokens, key=lambda token: ids[token.content])
         ],
         "post_processor": {
             "type": "TemplateProcessing",

@@ -52,7 +52,8 @@ class Tokenizer(Protocol):
         ...
 
     def encode(self, text: str, *, allow_special: bool = False) -> Encoding:
-        """A special piece written out in the text is one id only if `allow_special`."""
+        """A special piece written out in the text is one id only if `allow_special`, a token
+        that was added to the vocabulary always."""
         ...
 
     def encode_batch(self, texts: list[str]) -> list[list[int]]: ...

@@ -1,13 +1,15 @@
 """The one way to a tokenizer: train it on text, or load what somebody saved."""
 
-import json
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from tokenizers import AddedToken
+
 from bert_jax.config import TokenizerConfig
 from bert_jax.errors import InputError
-from bert_jax.text import files, sentence_piece, tokenizer_json, wordpiece
+from bert_jax.text import added_tokens, sentence_piece, tokenizer_config, tokenizer_json, wordpiece
 from bert_jax.text.pieces import SETTINGS_FILE, Encoding, SpecialIds, Tokenizer
 
 __all__ = ["Encoding", "SpecialIds", "Tokenizer", "load", "train"]
@@ -35,13 +37,16 @@ def load(path: str | Path, config: TokenizerConfig | None = None) -> Tokenizer:
     A tokenizer_config.json in the same directory says how text becomes words, or else a
     tokenizer.json; `config` may say it where neither does, but not say otherwise. Where
     nothing says it, a vocabulary with capital letters is cased, and words have at most 100
-    characters, as Hugging Face has it.
-    Raises InputError if the files do not make a tokenizer.
+    characters, as Hugging Face has it. Added tokens of a WordPiece are those of all its files.
+    Raises InputError if the files do not make a tokenizer, or one that cuts text otherwise
+    than is done here.
     """
     file = _vocabulary_file(Path(path))
-    values = _settings_values(file.parent / SETTINGS_FILE)
+    values = tokenizer_config.read(file.parent)
     if file.suffix == ".model":
+        tokenizer_config.check_sentence_piece(file.parent, values)
         return _load_sentence_piece(file, values, config)
+    tokenizer_config.check_wordpiece(file.parent, values)
     return _load_wordpiece(file, values, config)
 
 
@@ -56,23 +61,12 @@ def _vocabulary_file(path: Path) -> Path:
     raise InputError(f"{path} does not exist; name a tokenizer directory, vocab.txt or .model.")
 
 
-def _settings_values(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    text = "\n".join(line.text for line in files.lines(path))
-    try:
-        values = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}:{error.lineno} is not JSON ({error.msg}); mend it.") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{path} is not a JSON object; mend it, or take it away.")
-    return values
-
-
 def _load_wordpiece(
     file: Path, values: dict[str, Any], config: TokenizerConfig | None
 ) -> Tokenizer:
-    pieces, values = _wordpiece_files(file, values)
+    pieces, added, values = _wordpiece_files(file, values)
+    if sum(map(_is_of_sentence_piece, pieces)) > sum(piece.startswith("##") for piece in pieces):
+        raise InputError(f"{file} has pieces of SentencePiece, with ▁ for space: give its .model.")
     said = wordpiece.read_settings(file.parent / SETTINGS_FILE, values)
     if config is not None:
         _agree(config, {"kind": "wordpiece"}, file)
@@ -98,21 +92,31 @@ def _load_wordpiece(
         )
     found = {**vars(wanted), **said}
     found["strip_accents"] = said.get("strip_accents", found["lowercase"])
-    return wordpiece.WordPiece(pieces, wordpiece.Settings(**found), str(file))
+    return wordpiece.WordPiece(pieces, wordpiece.Settings(**found), str(file), added)
 
 
-def _wordpiece_files(file: Path, values: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
-    """The pieces, and what a tokenizer.json says beyond `values`."""
+def _wordpiece_files(
+    file: Path, values: dict[str, Any]
+) -> tuple[list[str], list[AddedToken], dict[str, Any]]:
+    """The vocabulary, the added tokens, and what a tokenizer.json says beyond `values`."""
     whole = file.with_name(tokenizer_json.FILE)
-    said = tokenizer_json.read(whole) if whole.is_file() else None
+    said = tokenizer_json.read(whole) if whole.is_file() else {}
     if file.name == tokenizer_json.FILE:
-        pieces = tokenizer_json.pieces(file, said)
+        vocabulary = tokenizer_json.vocabulary(file, said)
     else:
-        pieces = tokenizer_json.with_added(wordpiece.read_vocabulary(file), file.parent)
-    if said is None:
-        return pieces, values
-    told = tokenizer_json.settings(whole, said, chinese_words=values.get("chinese_words") is True)
-    return pieces, {**told, **_given(values)}
+        vocabulary = wordpiece.numbered(wordpiece.read_vocabulary(file), str(file))
+    found = added_tokens.read(file.parent, values, said)
+    pieces, added = added_tokens.placed(vocabulary, found, file)
+    if said:
+        told = tokenizer_json.settings(
+            whole, said, chinese_words=values.get("chinese_words") is True
+        )
+        values = {**told, **_given(values)}
+    return pieces, added, values
+
+
+def _is_of_sentence_piece(piece: str) -> bool:
+    return piece.startswith(sentence_piece.SPACE) and piece != sentence_piece.SPACE
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:
@@ -129,7 +133,7 @@ def _load_sentence_piece(
             ("do_lower_case", "lowercase"),
             ("chinese_words", "chinese_words"),
         )
-        if "kind" in values and values.get(key) not in (None, "")
+        if values.get("kind") and values.get(key) is not None
     }
     if config is not None:
         if config.kind == "wordpiece":
@@ -140,7 +144,15 @@ def _load_sentence_piece(
         lowercase=said.get("lowercase"),
         chinese_words=said.get("chinese_words"),
     )
-    return sentence_piece.SentencePiece(file.read_bytes(), settings, str(file))
+    found = sentence_piece.SentencePiece(file.read_bytes(), settings, str(file))
+    names = itertools.chain(found.pieces, *sentence_piece.NAMES.values())
+    beside = added_tokens.read(file.parent, values, {}).ids
+    for token in beside.keys() - set(names):
+        raise InputError(
+            f"{beside[token][1]} has the added token {token!r}, which is no piece of {file}: give a"
+            " .model that has it, or take it out."
+        )
+    return found
 
 
 def _agree(config: TokenizerConfig, said: dict[str, Any], path: Path) -> None:

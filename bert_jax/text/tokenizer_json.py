@@ -7,7 +7,6 @@ from typing import Any
 from bert_jax.errors import InputError
 
 FILE = "tokenizer.json"
-ADDED = "added_tokens.json"
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -27,14 +26,12 @@ def read(path: Path) -> dict[str, Any]:
     return values
 
 
-def pieces(path: Path, values: dict[str, Any]) -> list[str]:
-    """The vocabulary in the order of the ids, added tokens included."""
+def vocabulary(path: Path, values: dict[str, Any]) -> dict[str, int]:
+    """The pieces with their ids, added tokens left out."""
     try:
-        ids = dict(values["model"]["vocab"])
-        ids |= {token["content"]: token["id"] for token in values.get("added_tokens") or ()}
-    except (KeyError, TypeError, ValueError) as error:
+        return {piece: int(number) for piece, number in values["model"]["vocab"].items()}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} gives no pieces with ids: give the vocab.txt of it.") from error
-    return in_order(ids, path)
 
 
 def in_order(ids: dict[str, int], path: Path) -> list[str]:
@@ -46,19 +43,6 @@ def in_order(ids: dict[str, int], path: Path) -> list[str]:
     if absent:
         raise InputError(f"{path} gives no piece the id {absent[0]}: give it one.")
     return [by_id[number] for number in range(len(by_id))]
-
-
-def with_added(found: list[str], directory: Path) -> list[str]:
-    """The vocabulary with what an added_tokens.json beside it has after its end."""
-    path = directory / ADDED
-    if not path.is_file():
-        return found
-    try:
-        ids = {piece: number for number, piece in enumerate(found)}
-        ids |= {str(k): int(v) for k, v in json.loads(path.read_text("utf-8")).items()}
-    except (ValueError, AttributeError, TypeError) as error:
-        raise InputError(f"{path} must give an id to each added token: mend it.") from error
-    return in_order(ids, path)
 
 
 def settings(path: Path, values: dict[str, Any], *, chinese_words: bool) -> dict[str, Any]:

@@ -11,16 +11,16 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import tokenizers
-from tokenizers import models, normalizers, pre_tokenizers
+from tokenizers import AddedToken, models, normalizers, pre_tokenizers
 
 from bert_jax.config import TokenizerConfig
 from bert_jax.errors import InputError
-from bert_jax.text import files
+from bert_jax.text import added_tokens, files
 from bert_jax.text.pieces import (
     CHINESE,
     SETTINGS_FILE,
@@ -75,13 +75,27 @@ class Settings:
 class WordPiece:
     """A vocabulary and its settings; see `bert_jax.text.pieces.Tokenizer`."""
 
-    def __init__(self, pieces: Iterable[str], settings: Settings, name: str = "vocabulary"):
-        """`name` stands in the messages of an InputError: no piece, one twice, none of a role."""
-        self.pieces = tuple(pieces)
+    def __init__(
+        self,
+        pieces: Iterable[str],
+        settings: Settings,
+        name: str = "vocabulary",
+        added: Sequence[AddedToken] = (),
+    ):
+        """`name` stands in the messages of an InputError: no piece, one twice, none of a role.
+
+        `added` are found before a text is cut; those not among `pieces` have the ids after.
+        """
+        own = tuple(pieces)
+        known = set(own)
+        self.pieces = (*own, *(t.content for t in added if t.content not in known))
+        # Beside aliases, which the library counts, a token of no vocabulary gets another id.
+        self.own = self.pieces if settings.chinese_words else own
+        self.added = tuple(added)
         self.settings = settings
         ids = _ids(self.pieces, name)
         self.special = SpecialIds(*(ids[piece] for piece in SPECIAL_PIECES))
-        self._engine = _engine(_aliased(ids, settings), settings)
+        self._engine = _engine(_aliased(self._own_ids(), settings), settings, self.added)
 
     @property
     def vocab_size(self) -> int:
@@ -135,8 +149,8 @@ class WordPiece:
 
     def engine(self) -> dict[str, Any]:
         """What encodes, as the `tokenizers` library writes it in a tokenizer.json."""
-        ids = _ids(self.pieces, "")
-        values = json.loads(_engine(ids, self.settings).to_str())
+        ids = self._own_ids()
+        values = json.loads(_engine(ids, self.settings, self.added).to_str())
         # The library writes one piece an id, and would lose what makes runs of Chinese work.
         values["model"]["vocab"] = _aliased(ids, self.settings)
         return values
@@ -150,10 +164,16 @@ class WordPiece:
             found = self._engine.encode(text, add_special_tokens=False)
         except (UnicodeEncodeError, TypeError):
             found = self._engine.encode(without_surrogates(text), add_special_tokens=False)
-        return Encoding(found.ids, [(start + left, start + right) for left, right in found.offsets])
+        spans = found.offsets
+        if self.added:  # some take the space beside them
+            spans = [_without_space(text, left, right) for left, right in spans]
+        return Encoding(found.ids, [(start + left, start + right) for left, right in spans])
+
+    def _own_ids(self) -> dict[str, int]:
+        return {piece: number for number, piece in enumerate(self.own)}
 
     def _vocabulary(self) -> bytes:
-        return "".join(f"{piece}\n" for piece in self.pieces).encode()
+        return "".join(f"{piece}\n" for piece in self.own).encode()
 
     def _settings(self) -> bytes:
         values = {
@@ -164,6 +184,11 @@ class WordPiece:
             "chinese_words": self.settings.chinese_words,
             "max_input_chars_per_word": self.settings.max_word_characters,
         }
+        if self.added:
+            ids = {piece: number for number, piece in enumerate(self.pieces)}
+            values[added_tokens.DECODER] = {
+                str(ids[token.content]): added_tokens.values(token) for token in self.added
+            }
         return (json.dumps(values, indent=2) + "\n").encode()
 
 
@@ -198,7 +223,8 @@ def read_settings(path: Path, values: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _ids(pieces: tuple[str, ...], name: str) -> dict[str, int]:
+def numbered(pieces: Sequence[str], name: str) -> dict[str, int]:
+    """Raises InputError if there is none, or one twice."""
     if not pieces:
         raise InputError(f"{name} is empty; give a vocabulary with one piece a line.")
     ids: dict[str, int] = {}
@@ -209,6 +235,11 @@ def _ids(pieces: tuple[str, ...], name: str) -> dict[str, int]:
                 " rename it, for example to [unused0], so that the ids of the others stay."
             )
         ids[piece] = index
+    return ids
+
+
+def _ids(pieces: Sequence[str], name: str) -> dict[str, int]:
+    ids = numbered(pieces, name)
     missing = [piece for piece in SPECIAL_PIECES if piece not in ids]
     if missing:
         raise InputError(
@@ -218,7 +249,9 @@ def _ids(pieces: tuple[str, ...], name: str) -> dict[str, int]:
     return ids
 
 
-def _engine(ids: dict[str, int], settings: Settings) -> tokenizers.Tokenizer:
+def _engine(
+    ids: dict[str, int], settings: Settings, added: Sequence[AddedToken]
+) -> tokenizers.Tokenizer:
     split: pre_tokenizers.PreTokenizer = pre_tokenizers.BertPreTokenizer()
     if settings.chinese_words:
         pattern = tokenizers.Regex(_runs(ids, settings.max_word_characters))
@@ -230,7 +263,16 @@ def _engine(ids: dict[str, int], settings: Settings) -> tokenizers.Tokenizer:
     )
     engine.normalizer = settings.normalizer()
     engine.pre_tokenizer = split
+    engine.add_tokens(list(added))
     return engine
+
+
+def _without_space(text: str, left: int, right: int) -> tuple[int, int]:
+    while left < right and text[left].isspace():
+        left += 1
+    while left < right and text[right - 1].isspace():
+        right -= 1
+    return left, right
 
 
 def _aliased(ids: dict[str, int], settings: Settings) -> dict[str, int]:

@@ -350,6 +350,24 @@ def test_a_wordpiece_of_chinese_words_is_theirs_too(tmp_path):
     assert_tokenizes_the_same(convert(here, tmp_path / "back", format="huggingface"), found)
 
 
+@pytest.mark.parametrize("kind", ["BertTokenizer", "BertTokenizerFast"])
+def test_added_tokens_are_theirs_too(kind, tmp_path):
+    random_model("BertModel", tmp_path / "hf")
+    made = getattr(transformers, kind)(str(tmp_path / "hf" / "vocab.txt"))
+    token = transformers.AddedToken
+    made.add_tokens([token("<user>", rstrip=True), token("fo", single_word=True)])
+    made.add_special_tokens({"additional_special_tokens": ["[E1]", "man"]})
+    made.save_pretrained(tmp_path / "hf")
+    here = convert(tmp_path / "hf", tmp_path / "here")
+    found = saved_model.load(here).tokenizer
+    texts = (*TEXTS, "<user> [E1] man[e1] fo food", "<USER>mane[MASK] [E1]")
+    assert_tokenizes_the_same(tmp_path / "hf", found, texts)
+    back = convert(here, tmp_path / "back", format="huggingface")
+    assert_tokenizes_the_same(back, found, texts)
+    opened = transformers.AutoTokenizer.from_pretrained(back)
+    assert set(opened.additional_special_tokens) == {"[E1]", "man"}
+
+
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])
 def test_a_sentence_piece_is_theirs_too(kind, tmp_path):
     from bert_jax.config import TokenizerConfig

@@ -196,7 +196,7 @@ def test_added_tokens_come_after_the_vocabulary(tmp_path):
         (
             '{"model": {"type": "WordPiece", "continuing_subword_prefix": "##", "vocab": {}},'
             ' "added_tokens": [{"content": "a"}]}',
-            "gives no pieces with ids",
+            "must give each added token a content, an id and flags",
         ),
     ],
 )
