@@ -40,7 +40,7 @@ def run_seeds(
     wd.check_config(
         workdir,
         config,
-        is_begun=is_run or any(workdir.glob("seed_*")),
+        is_begun=is_run or bool(wd.seed_runs(workdir)),
         may_change=() if is_run else ("seed", "seeds"),
     )
     tests = _tests(data, config)  # now: what is wrong with them is said before
