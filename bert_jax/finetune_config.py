@@ -31,7 +31,8 @@ class LabelledDataConfig:
     answer_rules: str
     answer_shift: int  # an answer may begin so many characters before its answer_start
     form: str  # "plain", or what a suite's records need: one of bert_jax.text.suites.FORMS
-    further_tests: tuple[str, ...]  # more rows that `evaluate` reports on, each by itself
+    # More rows that `evaluate` and the table of several seeds report on, each by itself.
+    further_tests: tuple[str, ...]
     # Where a text has choices: the field with a list of them, or a field for each.
     choice_fields: tuple[str, ...]
 

@@ -32,6 +32,11 @@ FULL = (errno.ENOSPC, errno.EDQUOT)  # a disk, or one's share of it
 _NO_LOCKS = (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL)
 
 
+def seed_runs(directory: Path) -> list[Path]:
+    """The workdirs that runs of several seeds have made below their own."""
+    return sorted(directory.glob("seed_*"))
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes the file whole or not at all, whenever the process is killed."""
     write_together({path: content})

@@ -8,8 +8,9 @@
 The tasks are cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte and wnli; `:mrpc,tiny` is one cut down.
 The test rows have no public labels, so `evaluate` reports on the validation rows, which chose
 the checkpoint too, as the published numbers of this kind do; with mnli on the matched and the
-mismatched ones. `--config.submit=True` writes the answers to the test rows beside it
-(MRPC.tsv and so on, mnli also AX.tsv), as gluebenchmark.com takes them.
+mismatched ones, and so does the table of the seeds. `--config.submit=True` writes the
+answers to the test rows beside it (MRPC.tsv and so on, mnli also AX.tsv), as gluebenchmark.com
+takes them.
 
 Published: the mean of 5 seeds from bert-base-cased, Hugging Face's Flax example (transformers,
 examples/flax/text-classification), on the validation rows. cola 59.0 Matthews; sst2 92.2

@@ -125,7 +125,7 @@ def run(options: Options) -> None:
 
 def _open(options: Options) -> Model:
     path = Path(options.source)
-    if has_checkpoint(path):
+    if has_checkpoint(path) or saved_model.of_seeds(path):
         for name in ("model_config", "tokenizer", "allow_missing", "allow_unknown"):
             if getattr(options, name):
                 raise InputError(f"--{name} is for weights of others, and {path} is a workdir.")

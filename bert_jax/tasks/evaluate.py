@@ -108,6 +108,9 @@ def _evaluate_task(
     made_with = _with_rows(_made_with(FinetuneConfig, config, found), config, named)
     data = made_with.data
     kind = all_tasks.named(found.task)
+    wanted = made_with.submissions if config["submit"] else ()
+    if config["submit"]:
+        submission.check(kind, wanted, config["submissions"], found.directory)
     rows = _test_rows(kind, data, found)
     further = {source: kind.read(source, data) for source in data.further_tests}
     max_length = min(made_with.max_length, found.model.positions)
@@ -115,7 +118,6 @@ def _evaluate_task(
     overlap = made_with.window_overlap * max_length // made_with.max_length
     task = kind(found.labels, found.tokenizer, max_length, overlap)
     task.check_data(data)
-    wanted = made_with.submissions if config["submit"] else ()
     submissions = [submission.read(one, data, task) for one in wanted]
     forward = Forward(task, found.model, one_device_mesh())
     params = found.params(forward.param_shapes())

@@ -42,7 +42,7 @@ def run(config: Values, workdir: str | Path) -> dict[str, Any]:
 
     def tune(config: FinetuneConfig, directory: Path) -> dict[str, Any]:
         # Where seeds lie below, the config and the table above them are of all of them.
-        is_begun = has_checkpoint(directory) or any(directory.glob("seed_*"))
+        is_begun = has_checkpoint(directory) or bool(wd.seed_runs(directory))
         wd.check_config(directory, config, is_begun=is_begun)
         best = Tuning(config, start, data, program, directory).go()
         plots.draw_curves(directory)

@@ -72,14 +72,23 @@ class SavedModel:
         return {name: saved[name] for name in like}
 
 
+def of_seeds(directory: Path) -> list[Path]:
+    """The workdirs below one of several seeds, those that hold a checkpoint."""
+    return [run for run in wd.seed_runs(directory) if has_checkpoint(run)]
+
+
 def check_is_there(directory: str | Path) -> None:
     """Raises InputError where no checkpoint was finished."""
     directory = Path(directory).absolute()
-    if not has_checkpoint(directory):
-        raise InputError(
-            f"{directory} holds no finished checkpoint: name the --workdir of a pretrain"
-            " or finetune run that has saved one, or convert others' with bert_jax.convert."
-        )
+    if has_checkpoint(directory):
+        return
+    runs = of_seeds(directory)
+    if runs:
+        raise InputError(f"{directory} holds a run for each seed: name one, such as {runs[0]}.")
+    raise InputError(
+        f"{directory} holds no finished checkpoint: name the --workdir of a pretrain"
+        " or finetune run that has saved one, or convert others' with bert_jax.convert."
+    )
 
 
 def load(directory: str | Path) -> SavedModel:

@@ -10,6 +10,7 @@ from bert_jax import workdir as wd
 from bert_jax.errors import Diverged
 from bert_jax.finetune_config import FinetuneConfig
 from bert_jax.tasks import saved_model
+from bert_jax.tasks.evaluation_report import in_columns
 from bert_jax.tasks.splits import TEST, TRAIN, VALIDATION
 from bert_jax.tasks.tuning import EVAL_BATCH, Data, Program
 from bert_jax.training.checkpoint import has_checkpoint
@@ -39,10 +40,10 @@ def run_seeds(
     wd.check_config(
         workdir,
         config,
-        is_begun=is_run or any(workdir.glob("seed_*")),
+        is_begun=is_run or bool(wd.seed_runs(workdir)),
         may_change=() if is_run else ("seed", "seeds"),
     )
-    test = data.task.encode(data.test).examples  # now: what is wrong with them is said before
+    tests = _tests(data, config)  # now: what is wrong with them is said before
     wd.write_config(workdir, config)
     found: dict[int, dict[str, Metrics]] = {}
     diverged = []
@@ -57,10 +58,11 @@ def run_seeds(
             continue
         names = [name for name in data.task.METRICS if name in best]
         found[seed] = {VALIDATION: {name: best[name] for name in names}}
-        if data.test:
+        if tests:
             params = saved_model.load(directory).params(program.forward.param_shapes())
-            answers = program.forward.answers(params, data.test, test, batch_size=EVAL_BATCH)
-            found[seed][TEST] = data.task.score(data.test, answers, config.data)
+        for name, (rows, examples) in tests.items():
+            answers = program.forward.answers(params, rows, examples, batch_size=EVAL_BATCH)
+            found[seed][name] = data.task.score(rows, answers, config.data)
     if not found:
         raise Diverged(
             f"all {config.seeds} seeds fell apart: lower config.optimizer.learning_rate and use a"
@@ -72,6 +74,14 @@ def run_seeds(
         wd.write_json(workdir / SEEDS, result)
     print(table(result))
     return result
+
+
+def _tests(data: Data, config: FinetuneConfig) -> dict[str, tuple[list[Any], list[Any]]]:
+    """The rows to test with and their examples, by what the table calls them."""
+    rows = {TEST: data.test} if data.test else {}
+    for source in config.data.further_tests:
+        rows[f"{TEST} {source}"] = data.task.read(source, config.data)
+    return {name: (part, data.task.encode(part).examples) for name, part in rows.items()}
 
 
 def blind_metrics(config: FinetuneConfig, data: Data) -> Metrics:
@@ -121,12 +131,13 @@ def summary(
 
 def table(result: Mapping[str, Any]) -> str:
     """A line for every metric of every split, and a warning of seeds that collapsed."""
-    lines = [f"{'':22}{'mean':>9}{'std':>9}" + "".join(f"{s:>9}" for s in result["seeds"])]
+    rows = [["", "mean", "std", *map(str, result["seeds"])]]
     for split, metrics in result["mean"].items():
         for name, mean in metrics.items():
             each = [one[split][name] for one in result["seeds"].values()]
             values = [mean, result["standard_deviation"][split][name], *each]
-            lines.append(f"{f'{split} {name}':22}" + "".join(map(_cell, values)))
+            rows.append([f"{split} {name}", *map(_cell, values)])
+    lines = in_columns(rows)
     if result["collapsed"]:
         metric, seeds = result["metric"], ", ".join(map(str, result["collapsed"]))
         lines.append(
@@ -139,4 +150,4 @@ def table(result: Mapping[str, Any]) -> str:
 
 
 def _cell(value: float | None) -> str:
-    return f"{'-':>9}" if value is None else f"{value:>9.4f}"
+    return "-" if value is None else f"{value:.4f}"

@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxtyping import PyTree
 
 from bert_jax.errors import InputError
+from bert_jax.fields import Values
 from bert_jax.finetune_config import LabelledDataConfig, SubmissionConfig
 from bert_jax.tasks.classify import Classify
 from bert_jax.tasks.forward import Forward
@@ -24,12 +26,30 @@ class Submission(NamedTuple):
     rows: list[Any]
 
 
-def read(config: SubmissionConfig, data: LabelledDataConfig, task: Task) -> Submission:
-    """Raises InputError where the rows cannot become a submission, before any is answered."""
-    if not isinstance(task, Classify | Regress):
+def check(
+    kind: type[Task],
+    wanted: Sequence[SubmissionConfig],
+    given: Sequence[Values],
+    workdir: Path,
+) -> None:
+    """Raises InputError where there is nothing to submit. `wanted` are the submissions of the
+    run in `workdir`, `given` those of the config at hand."""
+    if not issubclass(kind, Classify | Regress):
         raise InputError(
             "config.submit=True is for config.task=classify or regress: set it to False."
         )
+    if not wanted:
+        mend = "give a config that has some, such as configs/finetune_glue.py:mrpc, and"
+        rows = given[0]["rows"] if given else "tfds:glue/mrpc:test"
+        raise InputError(
+            f"config.submit=True, and {workdir} was made without config.submissions:"
+            f" {'give' if given else mend} their rows as a flag,"
+            f" --config.submissions[0].rows={rows}."
+        )
+
+
+def read(config: SubmissionConfig, data: LabelledDataConfig, task: Task) -> Submission:
+    """Raises InputError where the rows cannot become a submission, before any is answered."""
     found = read_unlabelled(config.rows, data)
     ids = [id for id, _ in found]
     if config.form == "glue" and {str(id) for id in ids} != {str(n) for n in range(len(ids))}:

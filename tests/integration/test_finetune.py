@@ -272,6 +272,8 @@ def seeds(pretrained, reviews_path, tmp_path_factory):
     config = corpus.finetune_config(reviews_path, pretrained)
     config.update(seed=3, seeds=2, epochs=1)
     directory = tmp_path_factory.mktemp("seeds")
+    further = tmp_path_factory.mktemp("further") / "further.csv"
+    config.data.further_tests = (str(corpus.write_reviews(further, corpus.reviews(20, seed=1))),)
     return config, directory, finetune.run(config, directory)
 
 
@@ -279,14 +281,18 @@ def test_seeds_are_runs_of_their_own(seeds, pretrained, reviews_path, tmp_path):
     config, directory, result = seeds
     assert json.loads((directory / "seeds.json").read_text()) == json.loads(json.dumps(result))
     assert list(result["seeds"]) == [3, 4]
-    config = corpus.finetune_config(reviews_path, pretrained)
-    config.update(seed=4, epochs=1)
-    alone = finetune.run(config, tmp_path)
+    of_one = corpus.finetune_config(reviews_path, pretrained)
+    of_one.update(seed=4, epochs=1)
+    alone = finetune.run(of_one, tmp_path)
     assert {n: alone[n] for n in result["mean"]["validation"]} == result["seeds"][4]["validation"]
     assert_same_params(tmp_path, directory / "seed_4")
     tested = evaluate.run(config, directory / "seed_4")
-    for name, value in result["seeds"][4]["test"].items():
-        assert tested[name] == pytest.approx(value, rel=1e-6), name
+    (source,) = config.data.further_tests
+    evaluated = {"test": tested, f"test {source}": tested["further_tests"][source]}
+    assert list(result["mean"]) == ["validation", *evaluated]
+    for split, numbers in evaluated.items():
+        for name, value in result["seeds"][4][split].items():
+            assert numbers[name] == pytest.approx(value, rel=1e-6), (split, name)
 
 
 def assert_same_params(one, other):

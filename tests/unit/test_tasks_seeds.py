@@ -40,6 +40,15 @@ def test_the_table_has_a_line_a_metric_and_a_column_a_seed():
     ]
 
 
+def test_columns_are_as_wide_as_the_name_of_a_source():
+    source = "test tfds:glue/mnli:validation_mismatched"
+    further = {seed: one | {source: one["test"]} for seed, one in FOUND.items()}
+    found = summary(further, [], BLIND | {"accuracy": 0.5}, "accuracy", higher=True)
+    lines = table(found).splitlines()
+    assert lines[-1].startswith(f"{source} accuracy  0.6000")
+    assert {len(line) for line in lines} == {len(lines[-1])}
+
+
 def test_a_seed_that_fell_apart_has_collapsed_and_no_metrics():
     found = summary({5: FOUND[5]}, [6], BLIND | {"accuracy": 0.5}, "accuracy", higher=True)
     assert (list(found["seeds"]), found["collapsed"]) == ([5], [6])

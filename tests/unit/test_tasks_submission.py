@@ -58,9 +58,24 @@ def test_rows_of_glue_that_are_missing_are_noticed(numbers, tmp_path):
 
 
 def test_sets_of_labels_are_no_submission(tmp_path):
-    (tmp_path / "test.jsonl").write_text('{"text": "a"}\n')
     with pytest.raises(InputError, match=r"submit=True is for config\.task=classify or reg"):
-        text(tmp_path / "test.jsonl", Multilabel, CHOSEN[:1], "clue")
+        submission.check(Multilabel, (), (), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("given", "mend"),
+    [
+        ((), r"give a config that has some, .*, and their rows as a flag, --config\.submis"),
+        (
+            (dict(rows="a.tsv", file="A.tsv"),),
+            r"give their rows as a flag, --config\.submissions\[0\]\.rows=a\.tsv\.$",
+        ),
+    ],
+)
+def test_a_run_without_submissions_has_nothing_to_submit(given, mend, tmp_path):
+    message = rf"^config\.submit=True, and {tmp_path} was made without config\.submissions: {mend}"
+    with pytest.raises(InputError, match=message):
+        submission.check(Classify, (), given, tmp_path)
 
 
 @pytest.mark.parametrize(

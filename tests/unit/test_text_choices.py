@@ -114,6 +114,25 @@ def test_what_is_missing_is_named(tmp_path):
         read(tmp_path / "none.jsonl", **LIST)
 
 
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        ({"id_field": "number"}, "number"),
+        ({"choice_fields": ("b", "c")}, "b"),
+        ({"form": "cluewsc"}, "target"),
+        ({"form": "race", "pair_field": "q"}, "questions"),
+    ],
+)
+def test_the_mend_of_a_missing_field_is_that_of_any_field(fields, name, tmp_path):
+    path = write(tmp_path / "a.jsonl", GOOD)
+    with pytest.raises(InputError) as raised:
+        read(path, **LIST | fields)
+    assert str(raised.value) == (
+        f"{path}:1 has no field '{name}'; it has 'text', 'choices', 'label': set the option that"
+        f" says '{name}', if one does, to one of them, or mend the data."
+    )
+
+
 RACE = dict(
     text_field="article",
     pair_field="question",

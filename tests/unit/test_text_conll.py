@@ -87,6 +87,27 @@ def test_lists_of_json(tmp_path):
     assert place_of(rows[1], 1) == rows[1].where == f"{path}:2"
 
 
+def test_an_id_that_two_rows_of_a_source_have_is_named(tmp_path):
+    for number, (name, row) in enumerate(zip(("a", "b"), LISTS, strict=True)):
+        record = row | {"id": 7}
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(record))
+        parquet.write_table(pa.Table.from_pylist([record]), tmp_path / f"{name}.parquet")
+        (tmp_path / f"other{number}.jsonl").write_text(json.dumps(row | {"id": number}))
+    message = r": the id 7 in field 'id' is also that of .*{0}; drop one of the two"
+    with pytest.raises(InputError, match=message.format(r"a\.jsonl:1")):
+        read(tmp_path / "[ab].jsonl", id_field="id")
+    with pytest.raises(InputError, match=message.format(r"a\.parquet#0")):
+        read(tmp_path / "*.parquet", id_field="id")
+    assert len(read(tmp_path / "other*.jsonl", id_field="id")) == 2
+    assert len(read(tmp_path / "[ab].jsonl")) == 2
+
+
+def test_words_in_columns_have_no_id(tmp_path):
+    (tmp_path / "a.conll").write_text("a O\n")
+    with pytest.raises(InputError, match=r"id_field=id is for records, and .*a\.conll holds words"):
+        read(tmp_path / "a.conll", id_field="id")
+
+
 NAMES = ["O", "B-ORG", "B-LOC", "I-LOC"]
 
 
