@@ -15,12 +15,19 @@ from jaxtyping import PyTree
 
 from bert_jax import workdir as wd
 from bert_jax.data.epochs import epoch_batches
-from bert_jax.errors import InputError
+from bert_jax.errors import InputError, listed
 from bert_jax.finetune_config import FinetuneConfig
 from bert_jax.model.flops import training_flops
 from bert_jax.tasks.forward import Forward
 from bert_jax.tasks.layer_rates import moves
-from bert_jax.tasks.splits import TEST, TRAIN, VALIDATION, labelled_rows, read_splits
+from bert_jax.tasks.splits import (
+    TEST,
+    TRAIN,
+    VALIDATION,
+    labelled_rows,
+    read_splits,
+    untrained_labels,
+)
 from bert_jax.tasks.start import Start, load_modules
 from bert_jax.tasks.task import Encoded, Task
 from bert_jax.tasks.validations import Validations
@@ -64,6 +71,11 @@ class Data:
             encoded = task.encode(rows[split])
             print(f"{split}: {_size(rows[split], encoded)} to {config.max_length} tokens")
             examples[split] = encoded.examples
+        if untrained := untrained_labels(kind, splits, config.data):
+            print(
+                f"warning: in no training row, and so never learnt: {listed(untrained)}; the hash"
+                " has put all rows of these labels into the other parts, so give it more of them."
+            )
         if config.class_weights != "none":
             examples[TRAIN] = task.balanced(examples[TRAIN])
         return cls(task, rows, examples, splits[TEST])
