@@ -163,12 +163,15 @@ def _lock(handle: int, workdir: str | Path) -> None:
 def check_config(
     directory: Path, config: Any, *, is_begun: bool, may_change: tuple[str, ...] = ()
 ) -> None:
-    """Raises InputError where a directory holds results (`is_begun`) of another config.
+    """Raises InputError where a directory holds results (`is_begun`) of another config, or,
+    before there are any, what this stage would write over and has not written.
 
-    It names the first field that differs: results of two configs must not mix. Fields
+    Of another config it names the first field that differs: results of two must not mix. Fields
     named in `may_change` ("section.field", the same for every element of a list) may differ.
     """
-    if is_begun and (directory / CONFIG).exists():
+    if not is_begun:
+        _refuse_foreign(directory, _resolved(config))
+    elif (directory / CONFIG).exists():
         if CONVERTED_FROM in read_config(directory):
             raise InputError(
                 f"--workdir={directory} holds a converted model, which is no run to go on with:"
@@ -220,6 +223,25 @@ def write_files(directory: Path, files: dict[str, str]) -> None:
     """The reverse of `read_files`."""
     for name, content in files.items():
         (directory / Path(name).name).write_bytes(base64.b64decode(content))
+
+
+def _refuse_foreign(directory: Path, new: dict[str, Any]) -> None:
+    """Every stage leaves its config first, so that nothing of a run stands without it."""
+    path = directory / CONFIG
+    if path.exists():
+        try:
+            found = json.loads(path.read_text("utf-8"))
+        except ValueError:
+            found = None
+        # The fields tell the stages apart, and from whatever else is called so.
+        foreign = None if isinstance(found, dict) and found.keys() == new.keys() else CONFIG
+    else:
+        foreign = f"{TOKENIZER}/" if (directory / TOKENIZER).exists() else None
+    if foreign:
+        raise InputError(
+            f"--workdir={directory} holds a {foreign} that this stage has not written and would"
+            " write over: use a new --workdir."
+        )
 
 
 def _refuse_changes(directory: Path, new: dict[str, Any], may_change: tuple[str, ...]) -> None:

@@ -48,6 +48,11 @@ class Classify(TextTask):
         _check_positive_label(labels, data)
         return labels
 
+    @staticmethod
+    def labels_of(row: LabelledText) -> tuple[str, ...]:
+        """The one."""
+        return (row.label,)
+
     @classmethod
     def check(cls, config: FinetuneConfig) -> None:
         """F1 is that of one class."""

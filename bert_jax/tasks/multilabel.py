@@ -45,6 +45,11 @@ class Multilabel(TextTask):
             )
         return labels
 
+    @staticmethod
+    def labels_of(row: LabelledText) -> tuple[str, ...]:
+        """All that it has."""
+        return row.label
+
     def target(self, row: LabelledText) -> np.ndarray:
         """1 for each class that the text has."""
         target = np.zeros(len(self.labels), np.float32)

@@ -20,18 +20,18 @@ PANELS = {
     "learning rate": ("learning_rate",),
 }
 
+Line = tuple[list[int], list[float]]  # steps and values
+
 
 def draw_curves(workdir: Path) -> Path | None:
     """Draws every metric of PANELS that was logged against the step, into curves.png."""
-    points = read_metrics(workdir)
-    panels = {title: _lines(points, names) for title, names in PANELS.items()}
-    panels = {title: lines for title, lines in panels.items() if lines}
-    if not panels:
+    found = panels(read_metrics(workdir))
+    if not found:
         return None
     figure, axes = pyplot.subplots(
-        1, len(panels), figsize=(4.5 * len(panels), 3.6), squeeze=False, layout="constrained"
+        1, len(found), figsize=(4.5 * len(found), 3.6), squeeze=False, layout="constrained"
     )
-    for axis, (title, lines) in zip(axes[0], panels.items(), strict=True):
+    for axis, (title, lines) in zip(axes[0], found.items(), strict=True):
         for label, (steps, values) in lines.items():
             is_train = label.startswith("train")
             axis.plot(
@@ -51,10 +51,14 @@ def draw_curves(workdir: Path) -> Path | None:
     return workdir / CURVES
 
 
-def _lines(
-    points: list[dict[str, Any]], names: tuple[str, ...]
-) -> dict[str, tuple[list[int], list[float]]]:
-    lines: dict[str, tuple[list[int], list[float]]] = {}
+def panels(points: list[dict[str, Any]]) -> dict[str, dict[str, Line]]:
+    """Those of PANELS that have lines, which are named by split and metric."""
+    found = {title: _lines(points, names) for title, names in PANELS.items()}
+    return {title: lines for title, lines in found.items() if lines}
+
+
+def _lines(points: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str, Line]:
+    lines: dict[str, Line] = {}
     for point in points:
         for name in names:
             if point.get(name) is not None:

@@ -29,7 +29,7 @@ from bert_jax.tasks.vocabulary import check_same_vocabulary
 from bert_jax.training.checkpoint import BEST_METRIC, Checkpoints, Restored, has_checkpoint
 from bert_jax.training.clock import Clock
 from bert_jax.training.distributed import agreement, is_main
-from bert_jax.training.hardware import peak_flops
+from bert_jax.training.hardware import total_peak_flops
 from bert_jax.training.interruption import Interruption
 from bert_jax.training.logging import RunLog, read_metrics
 from bert_jax.training.loop import Limits, Survival, stopped_by_signal, train
@@ -334,9 +334,8 @@ def _step_cost(model: ModelConfig, phase: Phase, mesh: Mesh) -> StepCost:
         predictions=phase.masking.max_predictions,
         instances=phase.data.manifest["max_instances"],
     )
-    peak = peak_flops(mesh.devices.flat[0])
     return StepCost(
         padded_tokens=phase.batch_size * phase.data.length,
         flops=phase.batch_size * row,
-        peak_flops=None if peak is None else peak * mesh.devices.size,
+        peak_flops=total_peak_flops(mesh),
     )

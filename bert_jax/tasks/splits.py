@@ -54,3 +54,15 @@ def labelled_rows(splits: dict[str, list[Any]], data: LabelledDataConfig) -> lis
     if data.validation:
         return splits[TRAIN]
     return [*splits[TRAIN], *splits[VALIDATION], *([] if data.test else splits[TEST])]
+
+
+def untrained_labels(
+    task: type[Task], splits: dict[str, list[Any]], data: LabelledDataConfig
+) -> list[str]:
+    """Those of `labelled_rows` that are in no training row: the model has an output for each
+    that learns nothing but to be silent."""
+
+    def found(rows: list[Any]) -> set[str]:
+        return {label for row in rows for label in task.labels_of(row)}
+
+    return sorted(found(labelled_rows(splits, data)) - found(splits[TRAIN]))

@@ -90,6 +90,11 @@ class TagWords(Task):
             _refuse(row, labels)
         return labels
 
+    @staticmethod
+    def labels_of(row: TaggedText) -> tuple[str, ...]:
+        """One a word."""
+        return row.tags
+
     @classmethod
     def check(cls, config: FinetuneConfig) -> None:
         """Words are those of one text."""

@@ -2,7 +2,7 @@
 
 import abc
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from jaxtyping import Array, Float, PyTree
@@ -64,6 +64,12 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def find_labels(rows: Sequence[Any], data: LabelledDataConfig) -> tuple[str, ...]:
         """`labels`, from the training rows and what else their source holds."""
+
+    @staticmethod
+    def labels_of(row: Any) -> Collection[str]:
+        """Those that a row is marked with; none where `labels` are no classes."""
+        del row
+        return ()
 
     @classmethod
     def check(cls, config: FinetuneConfig) -> None:

@@ -15,18 +15,25 @@ from jaxtyping import PyTree
 
 from bert_jax import workdir as wd
 from bert_jax.data.epochs import epoch_batches
-from bert_jax.errors import InputError
+from bert_jax.errors import InputError, listed
 from bert_jax.finetune_config import FinetuneConfig
 from bert_jax.model.flops import training_flops
 from bert_jax.tasks.forward import Forward
 from bert_jax.tasks.layer_rates import moves
-from bert_jax.tasks.splits import TEST, TRAIN, VALIDATION, labelled_rows, read_splits
+from bert_jax.tasks.splits import (
+    TEST,
+    TRAIN,
+    VALIDATION,
+    labelled_rows,
+    read_splits,
+    untrained_labels,
+)
 from bert_jax.tasks.start import Start, load_modules
 from bert_jax.tasks.task import Encoded, Task
 from bert_jax.tasks.validations import Validations
 from bert_jax.training.checkpoint import BEST_METRIC, Checkpoints, Restored
 from bert_jax.training.clock import Clock
-from bert_jax.training.hardware import peak_flops
+from bert_jax.training.hardware import total_peak_flops
 from bert_jax.training.interruption import Interruption
 from bert_jax.training.logging import RunLog, check_log, read_metrics
 from bert_jax.training.loop import At, Limits, Survival, train
@@ -64,6 +71,11 @@ class Data:
             encoded = task.encode(rows[split])
             print(f"{split}: {_size(rows[split], encoded)} to {config.max_length} tokens")
             examples[split] = encoded.examples
+        if untrained := untrained_labels(kind, splits, config.data):
+            print(
+                f"warning: in no training row, and so never learnt: {listed(untrained)}; the hash"
+                " has put all rows of these labels into the other parts, so give it more of them."
+            )
         if config.class_weights != "none":
             examples[TRAIN] = task.balanced(examples[TRAIN])
         return cls(task, rows, examples, splits[TEST])
@@ -250,18 +262,17 @@ class Tuning:
         return data.task.score(rows, answers, self._config.data)
 
     def _report(self, log: RunLog, saved: dict[str, Any]) -> Report:
-        config, mesh = self._config, self._program.mesh
+        config = self._config
         some = self._data.task.batch(self._data.examples[TRAIN][:1], config.batch_size)
         rows = len(some.tokens.ids)  # an example may have several
         flops = training_flops(config.model, length=config.max_length, predictions=0)
-        peak = peak_flops(mesh.devices.flat[0])
         return Report(
             log,
             Clock(wd.first_start(self._workdir), saved.get("clock")),
             StepCost(
                 padded_tokens=rows * config.max_length,
                 flops=rows * flops,
-                peak_flops=None if peak is None else peak * mesh.devices.size,
+                peak_flops=total_peak_flops(self._program.mesh),
             ),
             shown=SHOWN,
             max_skipped=config.max_skipped,

@@ -11,10 +11,11 @@ from bert_jax.workdir import write_bytes
 SPECIAL_PIECES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 SETTINGS_FILE = "tokenizer_config.json"  # the name and, where they exist, the keys of Hugging Face
 
-# The blocks that BERT calls Chinese characters (tokenization.py `_is_chinese_char`).
+# The blocks that BERT calls Chinese characters (tokenization.py `_is_chinese_char`), without the
+# 256 characters from U+2B820 on, which the `tokenizers` library leaves out.
 CHINESE = (
     "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-    "\U00020000-\U0002a6df\U0002a700-\U0002b73f\U0002b740-\U0002b81f\U0002b820-\U0002ceaf"
+    "\U00020000-\U0002a6df\U0002a700-\U0002b73f\U0002b740-\U0002b81f\U0002b920-\U0002ceaf"
     "\U0002f800-\U0002fa1f"
 )
 

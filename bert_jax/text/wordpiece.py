@@ -1,8 +1,13 @@
 """WordPiece as BERT has it (arXiv:1810.04805, google-research/bert `tokenization.py`).
 
-Runs in the `tokenizers` library. With `chinese_words` a vocabulary may also hold words of
-several Chinese characters: a run of Chinese is matched longest first, and its pieces bear no
-`##`, so that 智能 is one and the same piece at the start of a run and inside it.
+Runs in the `tokenizers` library, and where that differs from the original it is as Hugging
+Face's fast tokenizer: characters of private use are dropped; the 256 Chinese characters from
+U+2B820 on do not stand apart; a Σ that ends a word becomes σ and not ς; and signs and accents
+are those of an older Unicode, in which U+2E43 is no punctuation.
+
+With `chinese_words` a vocabulary may also hold words of several Chinese characters: a run of
+Chinese is matched longest first, and its pieces bear no `##`, so that 智能 is one and the same
+piece at the start of a run and inside it.
 """
 
 import dataclasses

@@ -61,6 +61,12 @@ def peak_flops(device: jax.Device) -> float | None:
     return TPUS[VERSIONS[kind]].peak_flops if kind in VERSIONS else GPU_PEAK_FLOPS.get(kind)
 
 
+def total_peak_flops(mesh: Mesh) -> float | None:
+    """`peak_flops` of all devices together, which are of one kind."""
+    peak = peak_flops(mesh.devices.flat[0])
+    return None if peak is None else peak * mesh.devices.size
+
+
 class Tpu(NamedTuple):
     """What a plan reckons with; all of it is for one chip."""
 

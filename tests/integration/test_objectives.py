@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from integration import corpus
 from integration.test_prepare import rows_of
 
 from bert_jax.data import prepare
-from bert_jax.tasks import pretrain
+from bert_jax.tasks import plots, pretrain
 from bert_jax.text import tokenizer as tokenizers
 from bert_jax.training.logging import read_metrics
 
@@ -65,7 +66,7 @@ def test_the_manifest_counts_what_is_there(objective, packing, words, documents_
 @pytest.mark.parametrize(
     ("objective", "unit"), [("mlm", "span"), ("mlm+sop", "word"), ("mlm+nsp", "token")]
 )
-def test_every_objective_is_trained_on(objective, unit, documents_path, tmp_path):
+def test_every_objective_is_trained_on(objective, unit, documents_path, tmp_path, capsys, caplog):
     # Rows of one instance each: of one shape, and compiled once.
     config = config_of(documents_path, objective, packing=False)
     manifest = prepare.run(config, tmp_path / "data")
@@ -74,19 +75,19 @@ def test_every_objective_is_trained_on(objective, unit, documents_path, tmp_path
     training.masking.unit = unit
     training.model.layers = 1
     pretrain.run(training, tmp_path / "run")
-    for point in read_metrics(tmp_path / "run"):
+    points, has_pairs = read_metrics(tmp_path / "run"), objective != "mlm"
+    for point in points:
         assert 0 < point["mlm_loss"] < 2 * math.log(manifest["vocab_size"])
-        assert (point["next_loss"] is None) == (objective == "mlm")  # of nothing there is no mean
+        assert (point["next_loss"] is not None) == has_pairs  # of nothing there is no mean
         assert point["split"] == "heldout" or point["gradient_norm"] > 0
-
-
-def test_what_nothing_counted_for_is_not_shown(documents_path, tmp_path, capsys, caplog):
-    prepare.run(config_of(documents_path, "mlm", packing=False), tmp_path / "data")
-    training = corpus.pretrain_config(tmp_path / "data")
-    training.update(steps=1, log_every=1)
-    training.model.layers = 1
-    pretrain.run(training, tmp_path / "run")
-    shown = capsys.readouterr().err
-    assert "masked=" in shown
-    assert "nsp=" not in shown
+    # What nothing counted for is neither shown nor drawn.
+    shown = re.findall(r"([a-z/]+)=", capsys.readouterr().err)
+    assert set(shown) == {"loss", "masked", "tok/s"} | ({"nsp"} if has_pairs else set())
     assert "NaN" not in caplog.text
+    pairs = {"next_loss", "next_accuracy"} if has_pairs else set()
+    drawn = {line for lines in plots.panels(points).values() for line in lines}
+    wanted = {
+        "train": {"loss", "mlm_loss", "mlm_accuracy", "learning_rate"},
+        "heldout": {"mlm_loss", "mlm_accuracy", "unigram_loss"},
+    }
+    assert drawn == {f"{split} {name}" for split in wanted for name in wanted[split] | pairs}

@@ -11,6 +11,7 @@ from integration.test_prepare import contents
 from bert_jax.data import buckets, dataset, prepare
 from bert_jax.data.workers import WorkerLost, map_over
 from bert_jax.errors import InputError
+from bert_jax.tasks import finetune, pretrain
 
 
 @pytest.fixture
@@ -90,6 +91,48 @@ def test_the_workdir_of_a_training_is_left_alone(documents_path, pretrained, tmp
     with pytest.raises(InputError, match="holds a training run: choose another directory"):
         prepare.run(corpus.prepare_config(documents_path), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
+
+
+def files_of(directory):
+    return {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+def test_no_training_is_put_over_a_preparation(stage, data, reviews_path, tmp_path):
+    workdir = shutil.copytree(data, tmp_path / "data")
+    before = files_of(workdir)
+    stages = {
+        "pretrain": (pretrain.run, corpus.pretrain_config(workdir)),
+        "finetune": (
+            finetune.run,
+            corpus.finetune_config(reviews_path, "none", str(workdir / "tokenizer")),
+        ),
+    }
+    run, config = stages[stage]
+    with pytest.raises(InputError, match=r"holds a config\.json that this stage has not written"):
+        run(config, workdir)
+    assert files_of(workdir) == before
+
+
+@pytest.mark.parametrize("beam_options", [None, "--runner=FnApiRunner"])
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("config.json", '{"model_type": "bert"}', r"config\.json"),
+        ("config.json", "[]", r"config\.json"),
+        ("config.json", "// no JSON", r"config\.json"),
+        ("tokenizer/notes.txt", "mine", "tokenizer/"),
+    ],
+)
+def test_what_no_preparation_has_written_is_left_alone(
+    name, content, told, beam_options, documents_path, tmp_path
+):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(content)
+    with pytest.raises(InputError, match=f"holds a {told} that this stage has not written"):
+        prepare.run(corpus.prepare_config(documents_path), tmp_path, beam_options)
+    assert files_of(tmp_path) == {path: content.encode()}
 
 
 def test_the_given_vocabulary_is_not_that_of_the_workdir(documents_path, data, tmp_path):

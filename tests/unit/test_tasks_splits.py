@@ -1,13 +1,21 @@
 """Which rows are read, and for what."""
 
 import pytest
+import small
 
 from bert_jax.errors import InputError
 from bert_jax.fields import build
-from bert_jax.finetune_config import LabelledDataConfig
+from bert_jax.finetune_config import FinetuneConfig, LabelledDataConfig
 from bert_jax.tasks.classify import Classify
-from bert_jax.tasks.splits import labelled_rows, read_splits, read_test
+from bert_jax.tasks.multilabel import Multilabel
+from bert_jax.tasks.regress import Regress
+from bert_jax.tasks.splits import labelled_rows, read_splits, read_test, untrained_labels
+from bert_jax.tasks.start import Start
+from bert_jax.tasks.tag import TagWords
 from bert_jax.tasks.text_task import index_of
+from bert_jax.tasks.tuning import Data
+from bert_jax.text.conll import TaggedText
+from bert_jax.text.labelled import LabelledText
 from configs import finetune_sentiment
 
 # By the hash of the text (test_text_labelled.py).
@@ -71,6 +79,40 @@ def test_no_test_rows_are_named(source, tmp_path):
     (tmp_path / "b.csv").write_text("text,label\n好,a\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"b\.csv holds no row: name config\.data\.test"):
         read_test(Classify, data_of(train=str(tmp_path / "b.csv")))
+
+
+@pytest.mark.parametrize("has_validation", [True, False])
+def test_labels_that_the_hash_keeps_from_training_are_named(has_validation, source, capsys):
+    config = finetune_sentiment.get_config("tiny")
+    config.update(init_from="none", tokenizer="none is read")
+    config.data.update(train=source, validation=source if has_validation else "")
+    start = Start(small.model_config(), small.tokenizer(), None)
+    opened = Data.open(Classify, build(FinetuneConfig, config), start)
+    assert opened.task.labels == ("test", "train", "validation")
+    said = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
+    assert len(said) == (not has_validation)
+    assert all("in no training row, and so never learnt: test, validation; " in s for s in said)
+
+
+def text(label):
+    return LabelledText("a", "", label, "file:1")
+
+
+def tagged(*tags):
+    return TaggedText("a " * len(tags), ("a",) * len(tags), tags, "first", "file:1")
+
+
+@pytest.mark.parametrize(
+    ("task", "rows", "untrained"),
+    [
+        (Multilabel, [text(("a", "b")), text(()), text(("b", "c"))], ["c"]),
+        (TagWords, [tagged("O", "B-X"), tagged("I-X", "O"), tagged("B-Y")], ["B-Y", "I-X"]),
+        (Regress, [text(1.0), text(2.0), text(3.0)], []),
+    ],
+)
+def test_what_the_hash_keeps_from_training_is_of_the_task(task, rows, untrained):
+    splits = dict(zip(("train", "validation", "test"), ([row] for row in rows), strict=True))
+    assert untrained_labels(task, splits, data_of(train="a.csv")) == untrained
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,12 @@ def test_a_special_piece_is_plain_text_unless_allowed(make):
     assert encoding.offsets == [(0, 1), (1, 7), (7, 8)]
 
 
+CHINESE_BLOCKS = (
+    *((0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2B73F)),
+    *((0x2B740, 0x2B81F), (0x2B820, 0x2CEAF), (0xF900, 0xFAFF), (0x2F800, 0x2FA1F)),
+)
+
+
 def basic_words(text, lowercase):
     """google-research/bert tokenization.py `BasicTokenizer`, transcribed."""
     spaced = ""
@@ -149,7 +155,7 @@ def basic_words(text, lowercase):
         if c in " \t\n\r" or category == "Zs":
             spaced += " "
         elif c not in "\0\ufffd" and category not in ("Cc", "Cf"):
-            spaced += f" {c} " if "\u4e00" <= c <= "\u9fff" else c
+            spaced += f" {c} " if any(a <= ord(c) <= b for a, b in CHINESE_BLOCKS) else c
     found = []
     for word in spaced.split():
         if lowercase:

@@ -48,15 +48,24 @@ def test_another_chip_is_not_taken_for_one_of_the_table(kind):
     assert peak_of(kind) is None
 
 
+def mesh_of(kind, shape):
+    mesh = mock.Mock(spec=jax.sharding.Mesh)
+    mesh.devices = np.full(shape, mock.Mock(spec=jax.Device, device_kind=kind))
+    return mesh
+
+
+def test_the_peak_of_a_mesh_is_that_of_all_its_devices():
+    assert hardware.total_peak_flops(mesh_of("TPU v4", (2, 3))) == 6 * 275e12
+    assert hardware.total_peak_flops(mesh_of("cpu", (2, 3))) is None
+
+
 @pytest.mark.parametrize(
     ("kind", "version"),
     [("TPU v5 lite", "v5e"), ("TPU v5e", "v5e"), ("TPU v4", None), ("cpu", None)],
 )
 def test_a_chip_has_the_options_of_its_version_by_either_name(kind, version):
-    mesh = mock.Mock(spec=jax.sharding.Mesh)
-    mesh.devices = np.array([mock.Mock(spec=jax.Device, device_kind=kind)])
     wanted = hardware.COMPILER_OPTIONS[version] if version else {}
-    assert hardware.compiler_options(mesh) == wanted
+    assert hardware.compiler_options(mesh_of(kind, (1,))) == wanted
 
 
 def test_a_cpu_has_no_peak():
