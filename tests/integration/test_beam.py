@@ -159,7 +159,9 @@ def test_bad_options_are_named(options, message, config, tmp_path):
 def test_what_a_worker_finds_wrong_is_one_sentence(config, tmp_path):
     (tmp_path / "bad.jsonl").write_text('{"text": "好。"}\n{"text": 1}\n', "utf-8")
     config.sources = (*config.sources[:1], str(tmp_path / "bad.jsonl"))
-    with pytest.raises(InputError, match=r"^[^\n]*bad\.jsonl:2: field 'text' is int, .*text\.$"):
+    with pytest.raises(
+        InputError, match=r"^[^\n]*bad\.jsonl:2: field 'text' is int, .*mend the data\.$"
+    ):
         prepare.run(config, tmp_path / "beam", HERE)
     assert [path.name for path in (tmp_path / "beam").iterdir()] == ["config.json"]
 

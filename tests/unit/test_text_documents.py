@@ -376,7 +376,7 @@ def test_the_parts_of_a_source_hold_its_documents(dataset, tmp_path):
 
 
 def test_tfds_class_numbers_become_names(dataset):
-    from bert_jax.config import LabelledDataConfig
+    from bert_jax.finetune_config import LabelledDataConfig
     from bert_jax.text.labelled import as_class, read_labelled
     from configs import finetune_sentiment
 
@@ -386,7 +386,7 @@ def test_tfds_class_numbers_become_names(dataset):
 
 
 def test_tfds_lists_of_classes_become_tags(dataset):
-    from bert_jax.config import LabelledDataConfig
+    from bert_jax.finetune_config import LabelledDataConfig
     from bert_jax.text.conll import read_tagged
     from configs import finetune_ner
 
