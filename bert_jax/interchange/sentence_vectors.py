@@ -89,7 +89,7 @@ def write(vectors: SentenceVectors, directory: Path, *, width: int, length: int)
         f"{folders[1]}/config.json": {"word_embedding_dimension": width, **pooling},
     }
     for name, values in files.items():
-        (directory / name).write_text(wd.as_json(values), "utf-8")
+        wd.write_json(directory / name, values)
 
 
 def _pooling(path: Path) -> str:

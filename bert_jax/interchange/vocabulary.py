@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from tokenizers import AddedToken
 
+from bert_jax import workdir as wd
 from bert_jax.errors import InputError
 from bert_jax.text import added_tokens, files
 from bert_jax.text.pieces import SETTINGS_FILE, SPECIAL_PIECES, Tokenizer
@@ -34,7 +35,7 @@ def write(tokenizer: Tokenizer, directory: Path, *, positions: int) -> None:
         # Only the library that reads tokenizer.json can have pieces of several characters.
         whole = "PreTrainedTokenizerFast" if tokenizer.settings.chinese_words else "BertTokenizer"
         said["tokenizer_class"] = whole
-        _write_json(directory / FILE, _tokenizer_json(tokenizer))
+        wd.write_json(directory / FILE, _tokenizer_json(tokenizer))
         added = [token.content for token in tokenizer.added if token.special]
         if added:
             special["additional_special_tokens"] = added
@@ -43,8 +44,8 @@ def write(tokenizer: Tokenizer, directory: Path, *, positions: int) -> None:
         said["do_lower_case"] = bool(said["do_lower_case"])
         said["keep_accents"] = True
     said |= special | {"model_max_length": positions}
-    _write_json(directory / SETTINGS_FILE, said)
-    _write_json(directory / added_tokens.SPECIAL_FILE, special)
+    wd.write_json(directory / SETTINGS_FILE, said)
+    wd.write_json(directory / added_tokens.SPECIAL_FILE, special)
 
 
 def read_words(path: Path, tokenizer: Tokenizer) -> tuple[list[Word], list[str]]:
@@ -120,7 +121,6 @@ def _joins_characters(tokenizer: WordPiece, text: str) -> bool:
 
 def _tokenizer_json(tokenizer: WordPiece) -> dict[str, Any]:
     special = dict(zip(SPECIAL_PIECES, tokenizer.special, strict=True))
-    ids = {piece: number for number, piece in enumerate(tokenizer.pieces)}
     tokens = [*(AddedToken(piece, special=True) for piece in special), *tokenizer.added]
     sequence = [
         {"SpecialToken": {"id": "[CLS]", "type_id": 0}},
@@ -133,8 +133,8 @@ def _tokenizer_json(tokenizer: WordPiece) -> dict[str, Any]:
     ]
     return tokenizer.engine() | {
         "added_tokens": [
-            {"id": ids[token.content], **added_tokens.values(token)}
-            for token in sorted(tokens, key=lambda token: ids[token.content])
+            {"id": tokenizer.ids[token.content], **added_tokens.values(token)}
+            for token in sorted(tokens, key=lambda token: tokenizer.ids[token.content])
         ],
         "post_processor": {
             "type": "TemplateProcessing",
@@ -147,7 +147,3 @@ def _tokenizer_json(tokenizer: WordPiece) -> dict[str, Any]:
         },
         "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
     }
-
-
-def _write_json(path: Path, values: dict[str, Any]) -> None:
-    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", "utf-8")

@@ -98,8 +98,8 @@ class WordPiece:
         self.own = self.pieces if settings.chinese_words else own
         self.added = tuple(added)
         self.settings = settings
-        ids = _ids(self.pieces, name)
-        self.special = SpecialIds(*(ids[piece] for piece in SPECIAL_PIECES))
+        self.ids = _ids(self.pieces, name)
+        self.special = SpecialIds(*(self.ids[piece] for piece in SPECIAL_PIECES))
         self._engine = _engine(_aliased(self._own_ids(), settings), settings, self.added)
 
     @property
@@ -175,7 +175,7 @@ class WordPiece:
         return Encoding(found.ids, [(start + left, start + right) for left, right in spans])
 
     def _own_ids(self) -> dict[str, int]:
-        return {piece: number for number, piece in enumerate(self.own)}
+        return {piece: self.ids[piece] for piece in self.own}
 
     def _vocabulary(self) -> bytes:
         return "".join(f"{piece}\n" for piece in self.own).encode()
@@ -190,9 +190,8 @@ class WordPiece:
             "max_input_chars_per_word": self.settings.max_word_characters,
         }
         if self.added:
-            ids = {piece: number for number, piece in enumerate(self.pieces)}
             values[added_tokens.DECODER] = {
-                str(ids[token.content]): added_tokens.values(token) for token in self.added
+                str(self.ids[token.content]): added_tokens.values(token) for token in self.added
             }
         return (json.dumps(values, indent=2) + "\n").encode()
 
