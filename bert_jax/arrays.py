@@ -17,7 +17,7 @@ NamedTuple, which jax reads as a pytree. This file imports neither jax nor flax.
 
 from typing import Any, NamedTuple
 
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 # Axes of a mesh: a batch's rows go over the first two, heads and feed-forward over the last.
 ROW_AXES = ("data", "fsdp")
@@ -31,6 +31,24 @@ class Tokens(NamedTuple):
     segments: Int[Any, "B T"]  # 0 in `[CLS] A [SEP]` and in padding, 1 in `B [SEP]`
     positions: Int[Any, "B T"]  # from 0 in every instance
     instances: Int[Any, "B T"]  # 1..S, 0 = padding
+
+    @property
+    def is_token(self) -> Bool[Any, "B T"]:
+        """False of padding."""
+        return self.instances > 0
+
+
+class PackedTokens(NamedTuple):
+    """Examples that share the rows that the encoder reads; what is asked is asked of each."""
+
+    rows: Tokens  # as many as it took
+    # Where the tokens of an example are among those of all rows, one after the other; -1 = padding.
+    places: Int[Any, "B T"]
+
+    @property
+    def is_token(self) -> Bool[Any, "B T"]:
+        """Of every example, as if it were a row."""
+        return self.places >= 0
 
 
 class PretrainBatch(NamedTuple):

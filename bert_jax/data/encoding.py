@@ -1,4 +1,4 @@
-"""Texts as the encoder reads them: special pieces, cuts and windows, padding to few lengths."""
+"""Texts as the encoder reads them: special pieces, cuts and windows, padded or packed rows."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from bert_jax.arrays import Tokens
+from bert_jax.arrays import PackedTokens, Tokens
+from bert_jax.data.rows import pack
 from bert_jax.errors import InputError
 from bert_jax.text.tokenizer import Tokenizer
 
@@ -88,9 +89,8 @@ def bucket(length: int, max_length: int) -> int:
     return min(size, max_length)
 
 
-def pad_tokens(encodings: Sequence[Encoding], rows: int, max_length: int, pad: int) -> Tokens:
-    """Pads to the bucket of the longest and to `rows` rows."""
-    length = bucket(max(len(encoding.ids) for encoding in encodings), max_length)
+def pad_tokens(encodings: Sequence[Encoding], rows: int, length: int, pad: int) -> Tokens:
+    """One a row, padded to `length` tokens and to `rows` rows."""
     ids = np.full((rows, length), pad, np.int32)
     segments = np.zeros((rows, length), np.int32)
     instances = np.zeros((rows, length), np.int32)
@@ -100,3 +100,43 @@ def pad_tokens(encodings: Sequence[Encoding], rows: int, max_length: int, pad: i
         instances[row, : len(encoding.ids)] = 1
     positions = np.broadcast_to(np.arange(length, dtype=np.int32), ids.shape) * instances
     return Tokens(ids, segments, positions, instances)
+
+
+def pack_tokens(tokens: Tokens, *, multiple: int, pad: int) -> PackedTokens:
+    """The texts of rows that hold one each, in as few rows of that length as best fit finds.
+
+    Rows are filled up to a multiple of `multiple` and to one of few numbers, at most an eighth more
+    than are needed, so that hardly any shape occurs.
+    """
+    count, length = tokens.ids.shape
+    is_token = tokens.is_token
+    lengths = is_token.sum(axis=1)
+    texts = np.flatnonzero(lengths)  # others fill up the batch
+    packed = pack(lengths[texts].tolist(), length)
+    starts, numbers = np.zeros((2, count, 1), np.int32)
+    for row, shared in enumerate(packed):
+        start = row * length
+        for number, text in enumerate(texts[shared], start=1):
+            starts[text], numbers[text] = start, number
+            start += lengths[text]
+    places = np.where(is_token, starts + np.arange(length, dtype=np.int32), -1)
+    rows = min(-(-_rounded_up(len(packed)) // multiple) * multiple, count)
+
+    def packed_rows(of_texts: np.ndarray, padding: int) -> np.ndarray:
+        flat = np.full(rows * length, padding, np.int32)
+        flat[places[is_token]] = np.broadcast_to(of_texts, is_token.shape)[is_token]
+        return flat.reshape(rows, length)
+
+    filled = Tokens(
+        packed_rows(tokens.ids, pad),
+        packed_rows(tokens.segments, 0),
+        packed_rows(tokens.positions, 0),
+        packed_rows(numbers, 0),
+    )
+    return PackedTokens(filled, places)
+
+
+def _rounded_up(number: int) -> int:
+    """To four binary digits and zeros."""
+    unit = 2 ** max(number.bit_length() - 4, 0)
+    return -(-number // unit) * unit

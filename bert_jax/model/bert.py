@@ -4,10 +4,10 @@ from flax import linen as nn
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
-from bert_jax.arrays import Tokens
+from bert_jax.arrays import PackedTokens, Tokens
 from bert_jax.config import ModelConfig
 from bert_jax.model.encoder import Encoder
-from bert_jax.model.heads import ClassHead, MlmHead, Pooler, gather_tokens
+from bert_jax.model.heads import ClassHead, MlmHead, Pooler, gather_tokens, of_examples
 
 
 class PretrainModel(nn.Module):
@@ -53,16 +53,20 @@ class MlmModel(nn.Module):
 
 
 class ClassifyModel(nn.Module):
-    """Logits of the classes, from the pooled [CLS] of a row."""
+    """Logits of the classes, from the pooled [CLS] of an example."""
 
     config: ModelConfig
     classes: int
     mesh: Mesh | None
 
     @nn.compact
-    def __call__(self, tokens: Tokens, *, deterministic: bool) -> Float[Array, "B C"]:
-        x, _ = Encoder(self.config, self.mesh, name="encoder")(tokens, deterministic=deterministic)
-        pooled = Pooler(self.config, name="pooler")(x[:, :1])
+    def __call__(
+        self, tokens: Tokens | PackedTokens, *, deterministic: bool
+    ) -> Float[Array, "B C"]:
+        x, _ = Encoder(self.config, self.mesh, name="encoder")(
+            _rows_of(tokens), deterministic=deterministic
+        )
+        pooled = Pooler(self.config, name="pooler")(of_examples(x, tokens, 1))
         logits = ClassHead(
             self.config,
             self.classes,
@@ -81,15 +85,20 @@ class TagModel(nn.Module):
     mesh: Mesh | None
 
     @nn.compact
-    def __call__(self, tokens: Tokens, *, deterministic: bool) -> Float[Array, "B T C"]:
-        x, _ = Encoder(self.config, self.mesh, name="encoder")(tokens, deterministic=deterministic)
-        return ClassHead(
+    def __call__(
+        self, tokens: Tokens | PackedTokens, *, deterministic: bool
+    ) -> Float[Array, "B T C"]:
+        x, _ = Encoder(self.config, self.mesh, name="encoder")(
+            _rows_of(tokens), deterministic=deterministic
+        )
+        logits = ClassHead(
             self.config,
             self.classes,
             dropout=self.config.dropout,
             mesh=self.mesh,
             name="tagger",
         )(x, deterministic=deterministic)
+        return of_examples(logits, tokens)
 
 
 class SpanModel(nn.Module):
@@ -99,9 +108,16 @@ class SpanModel(nn.Module):
     mesh: Mesh | None
 
     @nn.compact
-    def __call__(self, tokens: Tokens, *, deterministic: bool) -> Float[Array, "B T 2"]:
-        x, _ = Encoder(self.config, self.mesh, name="encoder")(tokens, deterministic=deterministic)
-        # Without dropout, as the original and Hugging Face have it.
-        return ClassHead(self.config, classes=2, dropout=0.0, mesh=self.mesh, name="span")(
-            x, deterministic=deterministic
+    def __call__(
+        self, tokens: Tokens | PackedTokens, *, deterministic: bool
+    ) -> Float[Array, "B T 2"]:
+        x, _ = Encoder(self.config, self.mesh, name="encoder")(
+            _rows_of(tokens), deterministic=deterministic
         )
+        # Without dropout, as the original and Hugging Face have it.
+        head = ClassHead(self.config, classes=2, dropout=0.0, mesh=self.mesh, name="span")
+        return of_examples(head(x, deterministic=deterministic), tokens)
+
+
+def _rows_of(tokens: Tokens | PackedTokens) -> Tokens:
+    return tokens if isinstance(tokens, Tokens) else tokens.rows

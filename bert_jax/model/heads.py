@@ -5,6 +5,7 @@ from flax import linen as nn
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
+from bert_jax.arrays import PackedTokens, Tokens
 from bert_jax.config import ModelConfig
 from bert_jax.model.layers import Dense, Dropout, LayerNorm, activation, add_bias
 
@@ -12,6 +13,15 @@ from bert_jax.model.layers import Dense, Dropout, LayerNorm, activation, add_bia
 def gather_tokens(x: Float[Array, "B T D"], positions: Int[Array, "B N"]) -> Float[Array, "B N D"]:
     """The vectors at the given positions of each row."""
     return jnp.take_along_axis(x, positions[:, :, None], axis=1)
+
+
+def of_examples(
+    x: Float[Array, "R T C"], tokens: Tokens | PackedTokens, length: int | None = None
+) -> Float[Array, "B N C"]:
+    """What rows hold for each token of an example, or for its first `length`; for padding, any."""
+    if isinstance(tokens, Tokens):
+        return x[:, :length]
+    return x.reshape(-1, x.shape[-1])[jnp.maximum(tokens.places[:, :length], 0)]
 
 
 class Pooler(nn.Module):

@@ -79,7 +79,7 @@ class Choice(Task):
                 encoded.cut[number] = longest
         return encoded
 
-    def batch(self, examples: Sequence[Example], rows: int) -> ChoiceBatch:
+    def batch(self, examples: Sequence[Example], rows: int, length: int) -> ChoiceBatch:
         """As many choices for each row as the row with most of them has."""
         choices = max(len(example.tokens) for example in examples)
         labels, weights = np.zeros(rows, np.int32), np.zeros(rows, np.float32)
@@ -91,7 +91,7 @@ class Choice(Task):
             is_choice[place, :there] = 1
             encodings += [*example.tokens, *[NOT_THERE] * (choices - there)]
         pad = self.tokenizer.special.pad
-        tokens = pad_tokens(encodings, rows * choices, self.max_length, pad)
+        tokens = pad_tokens(encodings, rows * choices, length, pad)
         return ChoiceBatch(tokens, labels, is_choice, weights)
 
     def model(self, config: ModelConfig, mesh: Any) -> ClassifyModel:

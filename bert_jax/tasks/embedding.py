@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from bert_jax.arrays import Tokens
-from bert_jax.data.encoding import Encoding, pad_tokens
+from bert_jax.data.encoding import Encoding, bucket, pad_tokens
 from bert_jax.data.epochs import ordered_batches
 from bert_jax.errors import InputError
 from bert_jax.model.encoder import Encoder
@@ -51,8 +51,10 @@ class Embedder:
         """`{"embedding": [...]}` for every `[CLS] text [SEP]`, in order."""
         vectors = np.zeros((len(rows), self._found.model.width), np.float32)
         pad = self._found.tokenizer.special.pad
-        for indices in ordered_batches([len(row.ids) for row in rows], batch_size=batch_size):
-            tokens = pad_tokens([rows[i] for i in indices], batch_size, max_length, pad)
+        lengths = [len(row.ids) for row in rows]
+        for indices in ordered_batches(lengths, batch_size=batch_size):
+            length = bucket(max(lengths[i] for i in indices), max_length)
+            tokens = pad_tokens([rows[i] for i in indices], batch_size, length, pad)
             vectors[indices] = np.asarray(self._embed(self._params, tokens))[: len(indices)]
         return [{"embedding": vector.tolist()} for vector in vectors]
 

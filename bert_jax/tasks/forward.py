@@ -10,6 +10,7 @@ from jaxtyping import PyTree
 
 from bert_jax.arrays import Tokens
 from bert_jax.config import ModelConfig
+from bert_jax.data.encoding import bucket
 from bert_jax.data.epochs import ordered_batches
 from bert_jax.tasks.task import Task
 
@@ -38,7 +39,8 @@ class Forward:
         found: list[PyTree] = [None] * len(examples)
         lengths = [example.length for example in examples]
         for indices in ordered_batches(lengths, batch_size=batch_size):
-            batch = self.task.batch([examples[i] for i in indices], batch_size)
+            length = bucket(max(lengths[i] for i in indices), self.task.max_length)
+            batch = self.task.batch([examples[i] for i in indices], batch_size, length)
             predictions = jax.device_get(self._apply(params, batch))
             for place, index in enumerate(indices):
                 found[index] = jax.tree.map(lambda array, place=place: array[place], predictions)

@@ -167,7 +167,8 @@ class Predictor:
                     f"{where} holds no {found.tokenizer.pieces[special.mask]}: put it where the"
                     " pretrained model shall fill in, or name a fine-tuned model."
                 )
-            tokens = pad_tokens([row], 1, self._max_length(), special.pad)
+            length = bucket(len(row.ids), self._max_length())
+            tokens = pad_tokens([row], 1, length, special.pad)
             slots = np.zeros((1, bucket(len(masks), self._max_length())), np.int32)
             slots[0, : len(masks)] = masks
             probabilities, ids = map(np.asarray, fill(params, tokens, slots))

@@ -98,14 +98,14 @@ class SpanTask(Task):
             return f"has a question of {pieces} pieces, of which {room} are read"
         return super().cut_of(row, tokens)
 
-    def batch(self, examples: Sequence[SpanExample], rows: int) -> SpanBatch:
+    def batch(self, examples: Sequence[SpanExample], rows: int, length: int) -> SpanBatch:
         """Examples that fill up have no answer."""
         starts, ends = np.full(rows, CLS, np.int32), np.full(rows, CLS, np.int32)
         weights = np.zeros(rows, np.float32)
         for place, example in enumerate(examples):
             starts[place], ends[place], weights[place] = example.start, example.end, 1
         encodings = [example.tokens for example in examples]
-        tokens = pad_tokens(encodings, rows, self.max_length, self.tokenizer.special.pad)
+        tokens = pad_tokens(encodings, rows, length, self.tokenizer.special.pad)
         return SpanBatch(tokens, starts, ends, weights)
 
     def model(self, config: ModelConfig, mesh: Any) -> SpanModel:
@@ -117,11 +117,11 @@ class SpanTask(Task):
     ) -> tuple[dict[str, Mean], dict[str, Mean]]:
         """The mean of both cross-entropies over the tokens of a row.
 
-        Padding is no token: rows are padded to the longest of a batch, and the loss of one must
-        not depend on the others. The original, whose rows are all of one length, counts it in.
+        Padding is no token: how much there is of it depends on other examples, and the loss of one
+        must not. The original, whose rows are all of one length, counts it in.
         The question is left in, as there: that it holds no answer is soon learnt.
         """
-        is_token = (batch.tokens.instances > 0)[:, :, None]
+        is_token = batch.tokens.is_token[:, :, None]
         logits = jnp.where(is_token, outputs, NOT_A_TOKEN)
         firsts = (logits[:, :, 0], batch.starts, batch.weights)
         lasts = (logits[:, :, 1], batch.ends, batch.weights)

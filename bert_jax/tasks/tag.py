@@ -133,10 +133,10 @@ class TagWords(Task):
                 encoded.cut[index] = len(ids) + SINGLE_SPECIAL
         return encoded
 
-    def batch(self, examples: Sequence[Example], rows: int) -> TagBatch:
+    def batch(self, examples: Sequence[Example], rows: int, length: int) -> TagBatch:
         """A weight of 1 for every token that learns a tag."""
         encodings = [example.tokens for example in examples]
-        tokens = pad_tokens(encodings, rows, self.max_length, self.tokenizer.special.pad)
+        tokens = pad_tokens(encodings, rows, length, self.tokenizer.special.pad)
         labels = np.full(tokens.ids.shape, NONE, np.int32)
         for place, example in enumerate(examples):
             labels[place, : example.length] = example.labels

@@ -104,12 +104,13 @@ class Task(abc.ABC):
         return list(examples)
 
     @abc.abstractmethod
-    def batch(self, examples: Sequence[Any], rows: int) -> PyTree:
-        """A NamedTuple with `tokens` and `weights`, filled up to `rows` examples of weight 0."""
+    def batch(self, examples: Sequence[Any], rows: int, length: int) -> PyTree:
+        """A NamedTuple with `tokens`, an example a row and padded to `length`, and `weights`,
+        filled up to `rows` examples of weight 0."""
 
     @abc.abstractmethod
     def model(self, config: ModelConfig, mesh: Any) -> Any:
-        """A flax module: Tokens to outputs."""
+        """A flax module: Tokens or PackedTokens to outputs of each example."""
 
     def weights(self, batch: Any) -> dict[str, Float[Array, ""]]:
         """What each loss will be divided by, from the batch alone."""

@@ -72,14 +72,14 @@ class TextTask(Task):
                 encoded.cut[number] = needed
         return encoded
 
-    def batch(self, examples: Sequence[Example], rows: int) -> Any:
+    def batch(self, examples: Sequence[Example], rows: int, length: int) -> Any:
         """As BATCH."""
         targets, weights = self.no_targets(rows), np.zeros(rows, np.float32)
         for place, example in enumerate(examples):
             targets[place] = example.target
             weights[place] = example.weight
         encodings = [example.tokens for example in examples]
-        tokens = pad_tokens(encodings, rows, self.max_length, self.tokenizer.special.pad)
+        tokens = pad_tokens(encodings, rows, length, self.tokenizer.special.pad)
         return self.BATCH(tokens, targets, weights)
 
     def model(self, config: ModelConfig, mesh: Any) -> ClassifyModel:

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,10 +14,11 @@ from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 from bert_jax import workdir as wd
-from bert_jax.data.epochs import epoch_batches
+from bert_jax.data.epochs import batches_per_epoch
 from bert_jax.errors import InputError, listed
 from bert_jax.finetune_config import FinetuneConfig
 from bert_jax.model.flops import training_flops
+from bert_jax.tasks.batches import Batches
 from bert_jax.tasks.forward import Forward
 from bert_jax.tasks.layer_rates import moves
 from bert_jax.tasks.splits import (
@@ -41,7 +42,7 @@ from bert_jax.training.metrics import TOKENS, Mean
 from bert_jax.training.optimizer import make_optimizer
 from bert_jax.training.report import Report, StepCost
 from bert_jax.training.schedules import make_schedule
-from bert_jax.training.sharding import batch_placer
+from bert_jax.training.sharding import batch_placer, row_shards
 from bert_jax.training.state import TrainState, init_state, state_shapes
 from bert_jax.training.step import Objective, by_step, make_train_step
 
@@ -102,7 +103,7 @@ def make_program(config: FinetuneConfig, data: Data, mesh: Mesh) -> Program:
     """The model, the optimizer and the step of a fine-tuning."""
     forward = Forward(data.task, config.model, mesh)
     optimizer = make_optimizer(config.optimizer, moves(config, config.model.layers))
-    steps_per_epoch = -(-len(data.examples[TRAIN]) // config.batch_size)
+    steps_per_epoch = batches_per_epoch(len(data.examples[TRAIN]), config.batch_size)
     total_steps = steps_per_epoch * config.epochs
     rate_of = by_step(make_schedule(config.optimizer, total_steps=total_steps))
     train_step = make_train_step(make_objective(forward), optimizer, rate_of, mesh=mesh)
@@ -121,7 +122,7 @@ def make_objective(forward: Forward) -> Objective:
             rngs=None if key is None else {"dropout": key},
         )
         found, extra = task.losses(outputs, batch)
-        tokens = (batch.tokens.instances > 0).sum().astype(jnp.float32)
+        tokens = batch.tokens.is_token.sum().astype(jnp.float32)
         return found, extra | {TOKENS: Mean(tokens, jnp.ones(()))}
 
     return Objective(task.weights, losses)
@@ -139,6 +140,13 @@ class Tuning:
         self._program = program
         self._workdir = workdir
         self._inputs = _inputs(data, start)
+        self._batches = Batches(
+            data.task,
+            data.examples[TRAIN],
+            batch_size=config.batch_size,
+            seed=config.seed,
+            shards=row_shards(program.mesh),
+        )
 
     def go(self) -> dict[str, Any]:
         """Trains from the newest checkpoint, or from the start; returns the best validation."""
@@ -216,7 +224,7 @@ class Tuning:
             train(
                 state,
                 program.train_step,
-                map(batch_placer(program.mesh), self._batches_from(int(state.step))),
+                map(batch_placer(program.mesh), self._batches.from_step(int(state.step))),
                 limits=Limits(program.total_steps),
                 log_every=config.log_every,
                 report=report,
@@ -240,20 +248,6 @@ class Tuning:
         params = load_modules(self._start.pretrained, state.params, names, print)
         return state._replace(params=params)
 
-    def _batches_from(self, step: int) -> Iterator[PyTree]:
-        """Endless batches from `step` on: epoch after epoch, each shuffled anew."""
-        config, examples = self._config, self._data.examples[TRAIN]
-        lengths = [example.length for example in examples]
-        epoch, skip = divmod(step, self._program.steps_per_epoch)
-        while True:
-            batches = epoch_batches(
-                lengths, batch_size=config.batch_size, seed=config.seed, epoch=epoch
-            )
-            for index, batch in enumerate(batches):
-                if index >= skip:
-                    yield self._data.task.batch([examples[i] for i in batch], config.batch_size)
-            epoch, skip = epoch + 1, 0
-
     def _validate(self, params: PyTree) -> dict[str, float]:
         data, rows = self._data, self._data.rows[VALIDATION]
         answers = self._program.forward.answers(
@@ -262,27 +256,22 @@ class Tuning:
         return data.task.score(rows, answers, self._config.data)
 
     def _report(self, log: RunLog, saved: dict[str, Any]) -> Report:
-        config = self._config
-        some = self._data.task.batch(self._data.examples[TRAIN][:1], config.batch_size)
-        rows = len(some.tokens.ids)  # an example may have several
-        flops = training_flops(config.model, length=config.max_length, predictions=0)
+        config, batches = self._config, self._batches
+        rows = batches.mean_rows()
+        flops = training_flops(config.model, length=batches.length, predictions=0)
         return Report(
             log,
             Clock(wd.first_start(self._workdir), saved.get("clock")),
             StepCost(
-                padded_tokens=rows * config.max_length,
+                padded_tokens=rows * batches.length,
                 flops=rows * flops,
                 peak_flops=total_peak_flops(self._program.mesh),
             ),
             shown=SHOWN,
             max_skipped=config.max_skipped,
-            name_batch=self._batch_name,
+            name_batch=batches.name,
             record=saved,
         )
-
-    def _batch_name(self, step: int) -> str:
-        epoch, batch = divmod(step - 1, self._program.steps_per_epoch)
-        return f"batch {batch + 1} of epoch {epoch + 1}"
 
 
 def validation_steps(config: FinetuneConfig, steps_per_epoch: int) -> set[int]:

@@ -23,9 +23,9 @@ TIMING = (
 
 
 class StepCost(NamedTuple):
-    """What one step is worth, the same for every step of a shape."""
+    """What one step is worth, or the mean of several shapes."""
 
-    padded_tokens: int  # B * T
+    padded_tokens: float  # B * T
     flops: float  # of the model's arithmetic, without what is computed twice
     peak_flops: float | None  # a second, all devices together; None where it is not known
 

@@ -1,5 +1,6 @@
 """One mesh constructor and one table of where parameters live."""
 
+import math
 import re
 from collections.abc import Callable
 
@@ -58,9 +59,14 @@ def one_device_mesh() -> Mesh:
     return make_mesh(MeshConfig(1, 1, 1), jax.local_devices()[:1])
 
 
+def row_shards(mesh: Mesh) -> int:
+    """Into how many parts the rows of a batch are split."""
+    return math.prod(mesh.shape[axis] for axis in ROW_AXES)
+
+
 def check_batch(mesh: Mesh, batch_size: int, microbatches: int = 1) -> None:
     """Raises InputError when a microbatch does not divide over the data axes."""
-    ways = mesh.shape["data"] * mesh.shape["fsdp"]
+    ways = row_shards(mesh)
     if batch_size % (ways * microbatches):
         raise InputError(
             f"config.batch_size={batch_size} is not a multiple of {ways * microbatches}"
@@ -79,7 +85,7 @@ def host_part(mesh: Mesh) -> tuple[int, int]:
     Hosts that share rows, as where the tensor axis goes over hosts, are given the same part.
     Raises InputError when the devices of two hosts hold some rows in common and others not.
     """
-    ways = mesh.shape["data"] * mesh.shape["fsdp"]
+    ways = row_shards(mesh)
     held: dict[int, set[int]] = {}
     for device, (rows,) in batch_sharding(mesh).devices_indices_map((ways,)).items():
         held.setdefault(device.process_index, set()).add(rows.start or 0)

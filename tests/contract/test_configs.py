@@ -73,7 +73,8 @@ def task_of(config):
     task = kind(labels, small.tokenizer(), config.max_length, config.window_overlap)
     pair = "b" if config.data.pair_field else ""
     row = task.row_of(Text("a " * config.max_length, pair, "here", ("a", "b")))
-    return task, task.batch(task.encode([row]).examples[:1], config.batch_size)
+    examples = task.encode([row]).examples[:1]
+    return task, task.batch(examples, config.batch_size, config.max_length)
 
 
 @pytest.mark.parametrize("name", named("finetune"))

@@ -92,7 +92,7 @@ def test_one_batch_of_a_task(kind, data):
     first, last = learn_by_heart(
         forward.init_params,
         make_objective(forward),
-        task.batch(task.encode(rows).examples, 16),
+        task.batch(task.encode(rows).examples, 16, 32),
         mesh,
         steps=STEPS[kind],
         rate=2e-3,

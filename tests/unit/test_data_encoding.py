@@ -11,6 +11,7 @@ from bert_jax.data.encoding import (
     Encoding,
     bucket,
     cut_pair,
+    pack_tokens,
     pad_tokens,
     pair,
     single,
@@ -54,6 +55,49 @@ def test_padded_tokens_spelled_out():
     assert tokens.segments.tolist() == [[0, 0, 0, 1, 1, 0], [0] * 6, [0] * 6]
     assert tokens.positions.tolist() == [[0, 1, 2, 3, 4, 0], [0, 1, 0, 0, 0, 0], [0] * 6]
     assert tokens.instances.tolist() == [[1, 1, 1, 1, 1, 0], [1, 1, 0, 0, 0, 0], [0] * 6]
+
+
+def padded(lengths, rows, length):
+    """Texts of which each token is another, and the second half is in segment 1."""
+    ids = np.split(np.arange(100, 100 + sum(lengths), dtype=np.int32), np.cumsum(lengths)[:-1])
+    return pad_tokens([Encoding(one, len(one) // 2) for one in ids], rows, length, PAD)
+
+
+def test_packed_tokens_spelled_out():
+    rows, places = pack_tokens(padded([2, 5, 3], 4, 6), multiple=1, pad=PAD)
+    assert rows.ids.tolist() == [[102, 103, 104, 105, 106, PAD], [107, 108, 109, 100, 101, PAD]]
+    assert rows.segments.tolist() == [[0, 0, 1, 1, 1, 0], [0, 1, 1, 0, 1, 0]]
+    assert rows.positions.tolist() == [[0, 1, 2, 3, 4, 0], [0, 1, 2, 0, 1, 0]]
+    assert rows.instances.tolist() == [[1, 1, 1, 1, 1, 0], [1, 1, 1, 2, 2, 0]]
+    assert places.tolist() == [
+        *([9, 10, *[-1] * 4], [0, 1, 2, 3, 4, -1], [6, 7, 8, -1, -1, -1], [-1] * 6),
+    ]
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=40), st.sampled_from([1, 4]))
+def test_packed_texts_are_found_at_their_places(lengths, multiple):
+    count = -(-len(lengths) // multiple) * multiple
+    tokens = padded(lengths, count, 9)
+    rows, places = pack_tokens(tokens, multiple=multiple, pad=PAD)
+    assert len(rows.ids) % multiple == 0
+    assert len(rows.ids) <= count
+    assert sorted(places[places >= 0]) == np.flatnonzero(rows.instances).tolist()
+    for text, size in enumerate(lengths):
+        for packed, alone in zip(rows[:3], tokens[:3], strict=True):
+            assert packed.ravel()[places[text, :size]].tolist() == alone[text, :size].tolist()
+        at = places[text, :size]
+        assert len(set(zip(at // 9, rows.instances.ravel()[at], strict=True))) == min(size, 1)
+    # No two texts are one instance of a row.
+    found = {(at // 9, rows.instances.ravel()[at]) for at in places[:, 0] if at >= 0}
+    assert len(found) == np.count_nonzero(lengths)
+
+
+@pytest.mark.parametrize(
+    ("full", "multiple", "wanted"), [(15, 1, 15), (17, 1, 18), (33, 8, 40), (100, 1, 104)]
+)
+def test_packed_rows_are_of_few_numbers(full, multiple, wanted):
+    rows, _ = pack_tokens(padded([4] * full + [0], 128, 4), multiple=multiple, pad=PAD)
+    assert len(rows.ids) == wanted
 
 
 @given(st.integers(0, 12), st.integers(0, 12), st.integers(1, 12))

@@ -48,7 +48,7 @@ def test_the_longer_side_is_cut_and_the_row_counted():
 
 
 def batch_of(*rows, size):
-    return jax.tree.map(jnp.asarray, task_of().batch(task_of().encode(rows).examples, size))
+    return jax.tree.map(jnp.asarray, task_of().batch(task_of().encode(rows).examples, size, 10))
 
 
 def test_a_row_with_fewer_choices_is_filled_up():

@@ -41,7 +41,7 @@ def test_the_example_of_the_readme_is_a_task(monkeypatch):
     assert kind.METRICS[config.metric] is False
     rows = [LabelledText("a", "b", label, "a:1") for label in (1.0, 4.0)]
     task = kind(kind.find_labels(rows, config.data), small.tokenizer(), 16, 0)
-    batch = jax.tree.map(jnp.asarray, task.batch(task.encode(rows).examples, 3))
+    batch = jax.tree.map(jnp.asarray, task.batch(task.encode(rows).examples, 3, 16))
     losses, _ = task.losses(jnp.array([[1.5], [2.0], [9.0]]), batch)
     assert (float(losses["loss"].total), float(losses["loss"].weight)) == (2.5, 2.0)
     assert task.weights(batch)["loss"] == 2.0

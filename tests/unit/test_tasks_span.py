@@ -115,7 +115,7 @@ def test_what_is_cut_is_said(question, context, overlap, wanted):
 
 def test_a_batch_is_filled_up():
     task = make()
-    batch = task.batch(task.encode([ask("a b", "b")]).examples, 2)
+    batch = task.batch(task.encode([ask("a b", "b")]).examples, 2, 16)
     assert (batch.starts.tolist(), batch.ends.tolist()) == ([4, 0], [4, 0])
     assert batch.weights.tolist() == [1, 0]
     assert batch.tokens.ids.shape == (2, 16)

@@ -51,7 +51,7 @@ def test_pieces_of_a_word_learn_its_tag(pieces, learnt):
 
 def test_a_batch_counts_the_pieces_that_learn():
     found = task().encode([row("aab 好", ["B-X", "I-X"]), row("c", ["B-Y"])])
-    batch = task().batch(found.examples, 3)
+    batch = task().batch(found.examples, 3, 16)
     assert batch.tokens.ids.shape == batch.labels.shape == (3, 16)
     assert batch.labels[0, :6].tolist() == [0, 1, 0, 0, 2, 0]
     assert np.argwhere(batch.weights == 1).tolist() == [[0, 1], [0, 4], [1, 1]]

@@ -91,7 +91,7 @@ def test_a_batch_holds_targets_and_fills_up_with_weight_0(kind):
     other = task.encode([task.row_of(Text("b", "", "here"))]).examples
     (example,) = task.encode([row(label=label)]).examples
     assert np.asarray(example.target).tolist() == target
-    batch = task.batch([*other, example], 3)
+    batch = task.batch([*other, example], 3, 8)
     assert np.asarray(batch[1]).tolist() == column
     assert batch.weights.tolist() == [1, 1, 0]
     assert batch.tokens.instances.sum(axis=1).tolist() == [3, 3, 0]
@@ -108,7 +108,7 @@ def test_balanced_classes_weigh_the_same():
     examples = task.encode([row(label=label) for label in ("bad", "good", "bad", "bad")]).examples
     found = task.balanced(examples)
     assert [example.weight for example in found] == [2 / 3, 2, 2 / 3, 2 / 3]
-    assert task.batch(found, 5).weights.tolist() == pytest.approx([2 / 3, 2, 2 / 3, 2 / 3, 0])
+    assert task.batch(found, 5, 8).weights.tolist() == pytest.approx([2 / 3, 2, 2 / 3, 2 / 3, 0])
 
 
 def test_labels_are_those_of_the_training_rows():

@@ -1,0 +1,72 @@
+"""Examples that share rows give the outputs, losses and gradients of an example a row."""
+
+import jax
+import numpy as np
+import pytest
+import small
+
+from bert_jax.config import MeshConfig
+from bert_jax.data.encoding import pack_tokens
+from bert_jax.tasks import all_tasks
+from bert_jax.tasks.forward import Forward
+from bert_jax.tasks.task import Text
+from bert_jax.tasks.tuning import make_objective
+from bert_jax.training.sharding import batch_placer, make_mesh, row_shards
+
+PAIRS = ("span", "choice")
+LENGTH = 24
+# Of 3 to 17 tokens, and seven of them: the eighth place of the batch holds nothing.
+TEXTS = ("a", "好 b c", "d e f g h i j a b c d e", "f", "g 差 a a", "b", "h i j a b c")
+
+
+def make(name, mesh):
+    tokenizer = small.tokenizer()
+    labels = ("value",) if name == "regress" else ("0", "1")
+    task = all_tasks.named(name)(labels, tokenizer, LENGTH, 0)
+    asked = [
+        Text(text, "a b" if name in PAIRS else "", "here", ("a", "b c", "d")[: 2 + n % 2])
+        for n, text in enumerate(TEXTS)
+    ]
+    batch = task.batch(task.encode([task.row_of(text) for text in asked]).examples, 8, LENGTH)
+    if name in ("classify", "choice"):
+        batch = batch._replace(labels=np.arange(8, dtype=np.int32) % 2)
+    config = small.model_config(vocab_size=tokenizer.vocab_size)
+    return Forward(task, config, mesh), batch
+
+
+def results(forward, batch, mesh):
+    params = forward.init_params(jax.random.key(0))
+    objective = make_objective(forward)
+    batch = batch_placer(mesh)(batch)
+
+    @jax.jit
+    def of(params, batch):
+        outputs = forward.model.apply({"params": params}, batch.tokens, deterministic=True)
+        is_token = (
+            batch.tokens.is_token[:, :1] if outputs.ndim == 2 else batch.tokens.is_token[..., None]
+        )
+        outputs = jax.numpy.where(is_token, outputs, 0)  # of padding anything may be said
+
+        def loss(params):
+            losses, extra = objective.losses(params, batch, None)
+            return sum(mean.total for mean in losses.values()), extra
+
+        (total, extra), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+        return outputs, total, extra, gradient
+
+    return jax.device_get(of(params, batch))
+
+
+@pytest.mark.parametrize(
+    ("name", "devices"), [*((name, 1) for name in all_tasks.TASKS), ("classify", 4), ("tag", 4)]
+)
+def test_packed_examples_compute_what_padded_ones_do(name, devices):
+    mesh = make_mesh(MeshConfig(-1, 1, 1), jax.devices()[:devices])
+    forward, batch = make(name, mesh)
+    tokens = pack_tokens(batch.tokens, multiple=row_shards(mesh), pad=0)
+    assert len(tokens.rows.ids) < len(batch.tokens.ids)
+    assert len(tokens.rows.ids) % devices == 0
+    alone = results(forward, batch, mesh)
+    packed = results(forward, batch._replace(tokens=tokens), mesh)
+    assert alone[1] != 0
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-6), alone, packed)

@@ -1,0 +1,74 @@
+"""The batches that a fine-tuning reads."""
+
+import itertools
+
+import jax
+import numpy as np
+import pytest
+import small
+
+from bert_jax.tasks.batches import Batches
+from bert_jax.tasks.classify import Classify
+from bert_jax.text.labelled import LabelledText
+
+LETTERS = "abcdefghij"
+
+
+def batches_of(words, *, batch_size=8, shards=1, max_length=64, seed=1):
+    """Of texts of so many words, with labels by turns."""
+    task = Classify(("0", "1"), small.tokenizer(), max_length, 0)
+    rows = [
+        LabelledText(" ".join(LETTERS[n % 10] for n in range(count)), "", str(n % 2), "here")
+        for n, count in enumerate(words)
+    ]
+    examples = task.encode(rows).examples
+    return Batches(task, examples, batch_size=batch_size, seed=seed, shards=shards)
+
+
+def lengths_of(batch):
+    """In tokens, of every example."""
+    return batch.tokens.is_token.sum(axis=1)
+
+
+def test_a_pass_has_each_example_once_and_the_next_another_order():
+    batches = batches_of(range(1, 31))
+    assert batches.steps_per_epoch == 4
+    found = [lengths_of(batch) for batch in itertools.islice(batches.from_step(0), 8)]
+    passes = [np.concatenate(found[:4]).tolist(), np.concatenate(found[4:]).tolist()]
+    assert [sorted(one)[2:] for one in passes] == [list(range(3, 33))] * 2
+    assert passes[0] != passes[1]
+
+
+@pytest.mark.parametrize("step", [3, 4, 9])
+def test_from_a_step_on_the_batches_are_those_of_a_whole_run(step):
+    batches = batches_of(range(1, 31))
+    whole = next(itertools.islice(batches.from_step(0), step, None))
+    jax.tree.map(np.testing.assert_array_equal, next(batches.from_step(step)), whole)
+
+
+def test_short_and_long_texts_meet_in_a_batch():
+    batches = batches_of([1, 30] * 32)
+    assert all(
+        {3, 32} == set(lengths_of(batch)) for batch in itertools.islice(batches.from_step(0), 8)
+    )
+
+
+def test_every_batch_has_rows_of_one_length_that_are_full():
+    batches = batches_of([1, 2, 3, 5, 8, 13, 21, 30] * 16, batch_size=32, shards=2)
+    found = list(itertools.islice(batches.from_step(0), batches.steps_per_epoch))
+    shapes = [batch.tokens.rows.ids.shape for batch in found]
+    assert {length for _, length in shapes} == {32} == {batches.length}
+    assert {rows % 2 for rows, _ in shapes} == {0}
+    tokens = sum(int(batch.tokens.is_token.sum()) for batch in found)
+    assert tokens / sum(rows * length for rows, length in shapes) > 0.8
+    assert batches.mean_rows() == np.mean([rows for rows, _ in shapes])
+
+
+def test_a_row_is_never_longer_than_the_model_takes():
+    assert batches_of([70, 3], max_length=40).length == 40
+
+
+def test_a_batch_is_named_by_its_place():
+    batches = batches_of(range(1, 31))
+    assert batches.name(1) == "batch 1 of epoch 1"
+    assert batches.name(9) == "batch 1 of epoch 3"
