@@ -105,8 +105,8 @@ def pad_tokens(encodings: Sequence[Encoding], rows: int, length: int, pad: int) 
 def pack_tokens(tokens: Tokens, *, multiple: int, pad: int) -> PackedTokens:
     """The texts of rows that hold one each, in as few rows of that length as best fit finds.
 
-    Rows are filled up to a multiple of `multiple` and to one of few numbers, at most an eighth more
-    than are needed, so that hardly any shape occurs.
+    Empty rows fill up to a multiple of `multiple` and to one of few numbers, below a quarter more than
+    are needed: each number of rows is a shape to compile for.
     """
     count, length = tokens.ids.shape
     is_token = tokens.is_token
@@ -137,6 +137,6 @@ def pack_tokens(tokens: Tokens, *, multiple: int, pad: int) -> PackedTokens:
 
 
 def _rounded_up(number: int) -> int:
-    """To four binary digits and zeros."""
-    unit = 2 ** max(number.bit_length() - 4, 0)
+    """To three binary digits and zeros."""
+    unit = 2 ** max(number.bit_length() - 3, 0)
     return -(-number // unit) * unit

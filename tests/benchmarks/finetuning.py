@@ -14,11 +14,11 @@ head for each seed, and read the same token ids. Batch size, epochs, learning ra
 decay, AdamW with bias correction, what is not decayed, clipping, dropout, the steps at which is
 validated and the metric that chooses among them are the same; test metrics are those of the
 chosen one, by our definitions. They differ in the order of the rows and in the fresh head's
-numbers (a normal distribution there, a truncated one here). Each batch of theirs is random and
-padded to its longest row, as the Trainer does by default (`--group_by_length` as it does on
-request); ours holds rows of near-equal length. Each run is a process of its own, and the
-systems take turns, so that a slow phase of the machine meets both. Results stay in the workdir
-as JSON and are not computed again while everything that makes them is the same.
+numbers (a normal distribution there, a truncated one here). The batches of both are random: theirs
+are padded to the longest row, as the Trainer does by default (`--group_by_length` as it does on
+request), ours packed. Each run is a process of its own, and the systems take turns, so that a slow
+phase of the machine meets both. Results stay in the workdir as JSON and are not computed again
+while everything that makes them is the same.
 """
 
 import dataclasses

@@ -93,7 +93,8 @@ def test_packed_texts_are_found_at_their_places(lengths, multiple):
 
 
 @pytest.mark.parametrize(
-    ("full", "multiple", "wanted"), [(15, 1, 15), (17, 1, 18), (33, 8, 40), (100, 1, 104)]
+    ("full", "multiple", "wanted"),
+    [(7, 1, 7), (9, 1, 10), (17, 1, 20), (33, 16, 48), (100, 1, 112)],
 )
 def test_packed_rows_are_of_few_numbers(full, multiple, wanted):
     rows, _ = pack_tokens(padded([4] * full + [0], 128, 4), multiple=multiple, pad=PAD)
