@@ -105,8 +105,8 @@ def pad_tokens(encodings: Sequence[Encoding], rows: int, length: int, pad: int) 
 def pack_tokens(tokens: Tokens, *, multiple: int, pad: int) -> PackedTokens:
     """The texts of rows that hold one each, in as few rows of that length as best fit finds.
 
-    Empty rows fill up to a multiple of `multiple` and to one of few numbers, below a quarter more than
-    are needed: each number of rows is a shape to compile for.
+    Empty rows fill up to a multiple of `multiple` and to one of few numbers, below a quarter more
+    than are needed: each number of rows is a shape to compile for.
     """
     count, length = tokens.ids.shape
     is_token = tokens.is_token
