@@ -5,7 +5,7 @@ One letter, one meaning, in shapes, einsum strings and the README alike:
     B batch rows      T tokens in a row     P masked slots in a row
     S instances packed into a row           D width     H heads    K head size
     F feed-forward width                    L layers    V vocabulary
-    C classes
+    C classes         R rows that packed examples share
 
 A row holds one instance (`[CLS] A [SEP] B [SEP]`) or, packed, several of them one
 after the other. `Tokens.instances` says which: 1 to S, and 0 for padding. Attention
@@ -33,16 +33,22 @@ class Tokens(NamedTuple):
     instances: Int[Any, "B T"]  # 1..S, 0 = padding
 
     @property
+    def rows(self) -> "Tokens":
+        """These: what a model finds in PackedTokens by the same name."""
+        return self
+
+    @property
     def is_token(self) -> Bool[Any, "B T"]:
         """False of padding."""
         return self.instances > 0
 
 
 class PackedTokens(NamedTuple):
-    """Examples that share the rows that the encoder reads; what is asked is asked of each."""
+    """Examples that share the rows which the encoder reads. Labels and outputs are theirs, B of
+    them; `bert_jax.model.heads.of_examples` leads from the rows back to them."""
 
-    rows: Tokens  # as many as it took
-    # Where the tokens of an example are among those of all rows, one after the other; -1 = padding.
+    rows: Tokens  # R of them, as many as it took
+    # Where an example's tokens are among those of all rows, one after the other; -1 = padding.
     places: Int[Any, "B T"]
 
     @property
@@ -64,51 +70,51 @@ class PretrainBatch(NamedTuple):
 
 
 class ClassifyBatch(NamedTuple):
-    """One text a row, with the index of its class."""
+    """Texts, each with the index of its class."""
 
-    tokens: Tokens
+    tokens: Tokens | PackedTokens
     labels: Int[Any, "B"]
     # 1 = an example, or the weight of its class in training; 0 = filling up the last batch
     weights: Float[Any, "B"]
 
 
 class MultilabelBatch(NamedTuple):
-    """One text a row, with any number of classes."""
+    """Texts, each with any number of classes."""
 
-    tokens: Tokens
+    tokens: Tokens | PackedTokens
     labels: Float[Any, "B C"]  # 1 = the class is one of them
     weights: Float[Any, "B"]
 
 
 class RegressBatch(NamedTuple):
-    """One text a row, with a number."""
+    """Texts, each with a number."""
 
-    tokens: Tokens
+    tokens: Tokens | PackedTokens
     values: Float[Any, "B"]
     weights: Float[Any, "B"]
 
 
 class TagBatch(NamedTuple):
-    """One text a row, with the indices of its words' tags."""
+    """Texts, each with the indices of its words' tags."""
 
-    tokens: Tokens
+    tokens: Tokens | PackedTokens
     labels: Int[Any, "B T"]
     weights: Float[Any, "B T"]  # 1 = a piece that bears a tag
 
 
 class SpanBatch(NamedTuple):
-    """A question and a part of its context a row, with the first and last token of the answer."""
+    """Questions, each with a part of its context, and the answer's first and last token."""
 
-    tokens: Tokens
+    tokens: Tokens | PackedTokens
     starts: Int[Any, "B"]  # index into T; 0, [CLS], where the answer is not in the row
     ends: Int[Any, "B"]
     weights: Float[Any, "B"]
 
 
 class ChoiceBatch(NamedTuple):
-    """The choices of a row one after the other, so that there are B x C rows of tokens."""
+    """The choices of a row one after the other: B x C texts."""
 
-    tokens: Tokens
+    tokens: Tokens | PackedTokens
     labels: Int[Any, "B"]  # which choice is right
     is_choice: Float[Any, "B C"]  # 1 = there is such a choice; rows may have different numbers
     weights: Float[Any, "B"]

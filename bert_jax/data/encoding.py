@@ -105,11 +105,14 @@ def pad_tokens(encodings: Sequence[Encoding], rows: int, length: int, pad: int) 
 def pack_tokens(tokens: Tokens, *, multiple: int, pad: int) -> PackedTokens:
     """The texts of rows that hold one each, in as few rows of that length as best fit finds.
 
-    Empty rows fill up to a multiple of `multiple` and to one of few numbers, below a quarter more
-    than are needed: each number of rows is a shape to compile for.
+    Empty rows fill up to one of few numbers, below a quarter more than are needed, for each number
+    of rows is a shape to compile for, and then to a multiple of `multiple`. Raises ValueError for
+    rows that hold anything but one text and padding after it.
     """
     count, length = tokens.ids.shape
     is_token = tokens.is_token
+    if (np.diff(tokens.instances, axis=1) > 0).any() or (tokens.instances > 1).any():
+        raise ValueError("a batch has one text in each row, and padding after it only")
     lengths = is_token.sum(axis=1)
     texts = np.flatnonzero(lengths)  # others fill up the batch
     packed = pack(lengths[texts].tolist(), length)

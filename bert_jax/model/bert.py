@@ -63,9 +63,8 @@ class ClassifyModel(nn.Module):
     def __call__(
         self, tokens: Tokens | PackedTokens, *, deterministic: bool
     ) -> Float[Array, "B C"]:
-        x, _ = Encoder(self.config, self.mesh, name="encoder")(
-            _rows_of(tokens), deterministic=deterministic
-        )
+        encoder = Encoder(self.config, self.mesh, name="encoder")
+        x, _ = encoder(tokens.rows, deterministic=deterministic)
         pooled = Pooler(self.config, name="pooler")(of_examples(x, tokens, 1))
         logits = ClassHead(
             self.config,
@@ -88,9 +87,8 @@ class TagModel(nn.Module):
     def __call__(
         self, tokens: Tokens | PackedTokens, *, deterministic: bool
     ) -> Float[Array, "B T C"]:
-        x, _ = Encoder(self.config, self.mesh, name="encoder")(
-            _rows_of(tokens), deterministic=deterministic
-        )
+        encoder = Encoder(self.config, self.mesh, name="encoder")
+        x, _ = encoder(tokens.rows, deterministic=deterministic)
         logits = ClassHead(
             self.config,
             self.classes,
@@ -111,13 +109,8 @@ class SpanModel(nn.Module):
     def __call__(
         self, tokens: Tokens | PackedTokens, *, deterministic: bool
     ) -> Float[Array, "B T 2"]:
-        x, _ = Encoder(self.config, self.mesh, name="encoder")(
-            _rows_of(tokens), deterministic=deterministic
-        )
+        encoder = Encoder(self.config, self.mesh, name="encoder")
+        x, _ = encoder(tokens.rows, deterministic=deterministic)
         # Without dropout, as the original and Hugging Face have it.
         head = ClassHead(self.config, classes=2, dropout=0.0, mesh=self.mesh, name="span")
         return of_examples(head(x, deterministic=deterministic), tokens)
-
-
-def _rows_of(tokens: Tokens | PackedTokens) -> Tokens:
-    return tokens if isinstance(tokens, Tokens) else tokens.rows

@@ -18,10 +18,16 @@ def gather_tokens(x: Float[Array, "B T D"], positions: Int[Array, "B N"]) -> Flo
 def of_examples(
     x: Float[Array, "R T C"], tokens: Tokens | PackedTokens, length: int | None = None
 ) -> Float[Array, "B N C"]:
-    """What rows hold for each token of an example, or for its first `length`; for padding, any."""
+    """What the rows hold for each token of an example, or for its first `length` ones.
+
+    For padding it is 0 where examples share rows, and whatever the row has where not.
+    """
     if isinstance(tokens, Tokens):
         return x[:, :length]
-    return x.reshape(-1, x.shape[-1])[jnp.maximum(tokens.places[:, :length], 0)]
+    flat = x.reshape(-1, x.shape[-1])
+    places = tokens.places[:, :length]
+    outside = len(flat)
+    return flat.at[jnp.where(places < 0, outside, places)].get(mode="fill", fill_value=0)
 
 
 class Pooler(nn.Module):

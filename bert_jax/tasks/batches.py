@@ -11,13 +11,12 @@ from bert_jax.data.encoding import bucket, pack_tokens
 from bert_jax.data.epochs import batches_per_epoch, epoch_batches
 from bert_jax.tasks.task import Task
 
-BATCHES_COUNTED = 32
-
 
 class Batches:
     """Endless batches of a task's examples, pass after pass, each shuffled anew by the seed.
 
-    Rows are as long in every batch, `length` tokens, and their number is a multiple of `shards`.
+    Rows are as long as the longest example of a batch needs, a power of two of tokens or the most
+    that the task reads, and their number is a multiple of `shards`.
     """
 
     def __init__(
@@ -29,7 +28,6 @@ class Batches:
         self._seed = seed
         self._shards = shards
         self.steps_per_epoch = batches_per_epoch(len(examples), batch_size)
-        self.length = bucket(max(example.length for example in examples), task.max_length)
 
     def from_step(self, step: int) -> Iterator[PyTree]:
         """Those that are read after `step` of them."""
@@ -44,17 +42,14 @@ class Batches:
         epoch, batch = divmod(step - 1, self.steps_per_epoch)
         return f"batch {batch + 1} of epoch {epoch + 1}"
 
-    def mean_rows(self) -> float:
-        """Rows of a batch, by the first ones."""
-        first = itertools.islice(self.from_step(0), min(BATCHES_COUNTED, self.steps_per_epoch))
-        return float(np.mean([len(batch.tokens.rows.ids) for batch in first]))
-
     def _indices(self, epoch: int) -> Iterator[np.ndarray]:
         return epoch_batches(
             len(self._examples), batch_size=self._batch_size, seed=self._seed, epoch=epoch
         )
 
     def _packed(self, examples: Sequence[Any]) -> PyTree:
-        batch = self._task.batch(examples, self._batch_size, self.length)
-        pad = self._task.tokenizer.special.pad
+        task = self._task
+        length = bucket(max(example.length for example in examples), task.max_length)
+        batch = task.batch(examples, self._batch_size, length)
+        pad = task.tokenizer.special.pad
         return batch._replace(tokens=pack_tokens(batch.tokens, multiple=self._shards, pad=pad))

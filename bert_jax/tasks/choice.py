@@ -95,7 +95,7 @@ class Choice(Task):
         return ChoiceBatch(tokens, labels, is_choice, weights)
 
     def model(self, config: ModelConfig, mesh: Any) -> ClassifyModel:
-        """A logit for each row of tokens."""
+        """A logit for each choice of a row."""
         return ClassifyModel(config, 1, mesh)
 
     def losses(

@@ -65,7 +65,7 @@ class Embedder:
         if self._pooling == "cls":
             vectors = states[0][:, 0]
         else:
-            is_token = (tokens.instances > 0).astype(jnp.float32)[:, :, None]
+            is_token = tokens.is_token.astype(jnp.float32)[:, :, None]
             mean = sum(states) / len(states)
             # The rows that fill up a batch hold no token.
             vectors = (mean * is_token).sum(1) / jnp.maximum(is_token.sum(1), 1)

@@ -79,7 +79,7 @@ def make_objective(model: PretrainModel) -> Objective:
         )
         mlm = (mlm_logits, batch.mask_labels, batch.mask_weights)
         following = (next_logits, batch.next_labels, batch.next_weights)
-        tokens = (batch.tokens.instances > 0).sum().astype(jnp.float32)
+        tokens = batch.tokens.is_token.sum().astype(jnp.float32)
         with jax.named_scope("mlm"):  # a trace tells its time from the rest
             mlm_loss, mlm_accuracy = cross_entropy(*mlm), accuracy(*mlm)
         return (
@@ -283,7 +283,8 @@ class _Training:
         return Report(
             self._log,
             clock,
-            _step_cost(self._config.model, phase, self._mesh),
+            _step_cost(self._config.model, phase),
+            peak_flops=total_peak_flops(self._mesh),
             shown=SHOWN,
             max_skipped=self._config.max_skipped,
             name_batch=phase.batch_name,
@@ -327,15 +328,13 @@ def evaluate_heldout(config: PretrainConfig, found: SavedModel, data: str = "") 
     return heldout.measure(jax.device_put(params, replicated(mesh)))
 
 
-def _step_cost(model: ModelConfig, phase: Phase, mesh: Mesh) -> StepCost:
+def _step_cost(model: ModelConfig, phase: Phase) -> Callable[[PyTree], StepCost]:
+    """All batches of a phase are of one shape."""
     row = training_flops(
         model,
         length=phase.data.length,
         predictions=phase.masking.max_predictions,
         instances=phase.data.manifest["max_instances"],
     )
-    return StepCost(
-        padded_tokens=phase.batch_size * phase.data.length,
-        flops=phase.batch_size * row,
-        peak_flops=total_peak_flops(mesh),
-    )
+    cost = StepCost(phase.batch_size * phase.data.length, phase.batch_size * row)
+    return lambda batch: cost

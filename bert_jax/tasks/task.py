@@ -105,8 +105,8 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def batch(self, examples: Sequence[Any], rows: int, length: int) -> PyTree:
-        """A NamedTuple with `tokens`, an example a row and padded to `length`, and `weights`,
-        filled up to `rows` examples of weight 0."""
+        """A NamedTuple with `tokens`, a text in each row and padded to `length`, and `weights`,
+        filled up to `rows` examples of weight 0. In training `tokens` becomes PackedTokens."""
 
     @abc.abstractmethod
     def model(self, config: ModelConfig, mesh: Any) -> Any:

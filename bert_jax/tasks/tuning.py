@@ -256,22 +256,21 @@ class Tuning:
         return data.task.score(rows, answers, self._config.data)
 
     def _report(self, log: RunLog, saved: dict[str, Any]) -> Report:
-        config, batches = self._config, self._batches
-        rows = batches.mean_rows()
-        flops = training_flops(config.model, length=batches.length, predictions=0)
         return Report(
             log,
             Clock(wd.first_start(self._workdir), saved.get("clock")),
-            StepCost(
-                padded_tokens=rows * batches.length,
-                flops=rows * flops,
-                peak_flops=total_peak_flops(self._program.mesh),
-            ),
+            self._step_cost,
+            peak_flops=total_peak_flops(self._program.mesh),
             shown=SHOWN,
-            max_skipped=config.max_skipped,
-            name_batch=batches.name,
+            max_skipped=self._config.max_skipped,
+            name_batch=self._batches.name,
             record=saved,
         )
+
+    def _step_cost(self, batch: PyTree) -> StepCost:
+        rows, length = batch.tokens.rows.ids.shape
+        flops = training_flops(self._config.model, length=length, predictions=0)
+        return StepCost(rows * length, rows * flops)
 
 
 def validation_steps(config: FinetuneConfig, steps_per_epoch: int) -> set[int]:

@@ -68,16 +68,21 @@ def train(
     step = int(state.step)
     state, is_up = _read_clock(state, limits, report)
     pending: dict[str, Mean] | None = None
-    is_first, is_over = True, False
+    compiled_for: list[list[tuple[int, ...]]] = []
+    is_over = False
     with clock.spend(STEPPING):
         while step < limits.steps and not is_over:
             with clock.spend(WAITING):
                 batch = next(batches)
-            with clock.spend(COMPILING) if is_first else nullcontext():
+            report.reads(batch)
+            shapes = [leaf.shape for leaf in jax.tree.leaves(batch)]
+            with nullcontext() if shapes in compiled_for else clock.spend(COMPILING):
                 state, measured = train_step(state, batch)
             if pending is not None:
                 report.add(step, pending)
-            step, pending, is_first = step + 1, measured, False
+            step, pending = step + 1, measured
+            if shapes not in compiled_for:
+                compiled_for.append(shapes)
             if trace:
                 trace.after(step, state)
             is_interrupted = survival.interruption.is_due(step)

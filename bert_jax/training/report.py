@@ -23,27 +23,28 @@ TIMING = (
 
 
 class StepCost(NamedTuple):
-    """What one step is worth, or the mean of several shapes."""
+    """What the step on one batch is worth."""
 
-    padded_tokens: float  # B * T
+    padded_tokens: int  # rows x T
     flops: float  # of the model's arithmetic, without what is computed twice
-    peak_flops: float | None  # a second, all devices together; None where it is not known
 
 
 class Report:
     """The means since the last log point, and what is said beside them.
 
-    `name_batch` names the batch that a step reads. `remark` may answer a point with a line
-    to print. `record` is what `record()` gave at the checkpoint gone on from: a run stopped
-    between two points logs the second as if it had not been.
+    `cost` tells what a batch is worth; `peak_flops` are those a second of all devices together,
+    None where they are not known. `name_batch` names the batch that a step reads. `remark` may
+    answer a point with a line to print. `record` is what `record()` gave at the checkpoint gone on
+    from: a run stopped between two points logs the second as if it had not been.
     """
 
     def __init__(
         self,
         log: RunLog,
         clock: Clock,
-        cost: StepCost,
+        cost: Callable[[PyTree], StepCost],
         *,
+        peak_flops: float | None,
         shown: Mapping[str, str],
         max_skipped: int,
         name_batch: Callable[[int], str],
@@ -53,6 +54,7 @@ class Report:
         self._log = log
         self.clock = clock
         self._cost = cost
+        self._peak_flops = peak_flops
         self._shown = shown
         self._max_skipped = max_skipped
         self._name_batch = name_batch
@@ -64,6 +66,12 @@ class Report:
             self.skipped_in_a_row = 0
         self._parameter_norm = jax.jit(optax.tree.norm)
         self._begin_timing()
+
+    def reads(self, batch: PyTree) -> None:
+        """Takes the batch of the next step."""
+        cost = self._cost(batch)
+        self._padded_tokens += cost.padded_tokens
+        self._flops += cost.flops
 
     def add(self, step: int, means: Mapping[str, Mean]) -> None:
         """Takes what step number `step` (from 1) measured; waits until it has."""
@@ -115,7 +123,7 @@ class Report:
 
     def _begin_timing(self) -> None:
         self._steps = 0
-        self._tokens = 0.0
+        self._tokens = self._padded_tokens = self._flops = 0.0
         self._began = self.clock.spent()
 
     def _timing(self) -> dict[str, float]:
@@ -125,13 +133,12 @@ class Report:
             spent.get(a, 0.0) - self._began.get(a, 0.0) for a in (STEPPING, WAITING)
         )
         seconds = max(stepping + waiting, 1e-9)
-        steps, cost = self._steps, self._cost
-        known = cost.peak_flops is not None
+        peak = self._peak_flops
         return {
-            "step_ms": 1000 * seconds / max(steps, 1),
+            "step_ms": 1000 * seconds / max(self._steps, 1),
             "tokens_per_second": self._tokens / seconds,
-            "padded_tokens_per_second": cost.padded_tokens * steps / seconds,
+            "padded_tokens_per_second": self._padded_tokens / seconds,
             "data_wait_share": waiting / seconds,
-            "mfu": cost.flops * steps / seconds / cost.peak_flops if known else float("nan"),
+            "mfu": float("nan") if peak is None else self._flops / seconds / peak,
             "goodput": self.clock.goodput(),
         }

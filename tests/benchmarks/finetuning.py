@@ -37,6 +37,7 @@ from absl import flags
 
 from bert_jax import cli
 from bert_jax import workdir as wd
+from bert_jax.data.epochs import batches_per_epoch
 from bert_jax.errors import InputError
 from bert_jax.fields import build
 from bert_jax.finetune_config import FinetuneConfig
@@ -123,7 +124,7 @@ def define_flags() -> flags.FlagHolder:
     flags.DEFINE_integer("seeds", 5, "Runs of each system.", lower_bound=1)
     flags.DEFINE_integer("rows", None, "Training rows, cut by hash; 0 = all.")
     flags.DEFINE_enum("only", None, list(SYSTEMS), "One of the systems alone.")
-    flags.DEFINE_bool("group_by_length", False, "Theirs too has batches of near-equal lengths.")
+    flags.DEFINE_bool("group_by_length", False, "Theirs has batches of near-equal lengths.")
     return cli.define_config()
 
 
@@ -138,7 +139,7 @@ def compare(values: dict[str, Any], directory: Path) -> None:
     check_shared(config)
     config, said = write(config, most, directory / "rows")
     data = open_rows(config)
-    steps_per_epoch = -(-len(data.examples[TRAIN]) // config.batch_size)
+    steps_per_epoch = batches_per_epoch(len(data.examples[TRAIN]), config.batch_size)
     rows = ", ".join(f"{split} {count}" for split, count in said.items())
     heading = [
         f"{config.task}, {len(data.task.labels)} labels, from {given.init_from}; rows: {rows}",

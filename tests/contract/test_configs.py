@@ -18,13 +18,14 @@ from bert_jax.fields import build
 from bert_jax.finetune_config import FinetuneConfig
 from bert_jax.model.bert import PretrainModel
 from bert_jax.tasks import all_tasks, pretrain
+from bert_jax.tasks.batches import Batches
 from bert_jax.tasks.forward import Forward
 from bert_jax.tasks.layer_rates import moves
 from bert_jax.tasks.task import Text
 from bert_jax.tasks.tuning import make_objective
 from bert_jax.training.optimizer import make_optimizer
 from bert_jax.training.schedules import make_schedule
-from bert_jax.training.sharding import batch_placer, make_mesh
+from bert_jax.training.sharding import batch_placer, make_mesh, row_shards
 from bert_jax.training.state import init_state, state_shapes
 from bert_jax.training.step import by_step, make_train_step
 
@@ -66,15 +67,19 @@ def pretrain_batch(rows, length, slots, vocab_size, seed=0):
 
 
 def task_of(config):
-    """The task, and a batch of one text as long as there are any."""
+    """The task, and what it trains on: a text as long as there are any, and a short one."""
     kind = all_tasks.named(config.task)
     kind.check(config)
     labels = ("value",) if config.task == "regress" else ("0", "1")
     task = kind(labels, small.tokenizer(), config.max_length, config.window_overlap)
     pair = "b" if config.data.pair_field else ""
-    row = task.row_of(Text("a " * config.max_length, pair, "here", ("a", "b")))
-    examples = task.encode([row]).examples[:1]
-    return task, task.batch(examples, config.batch_size, config.max_length)
+    rows = [task.row_of(Text("a " * n, pair, "here", ("a", "b"))) for n in (config.max_length, 1)]
+    examples = task.encode(rows).examples
+    shards = row_shards(make_mesh(config.mesh))
+    batches = Batches(
+        task, [examples[0], examples[-1]], batch_size=config.batch_size, seed=0, shards=shards
+    )
+    return task, next(batches.from_step(0))
 
 
 @pytest.mark.parametrize("name", named("finetune"))
@@ -195,7 +200,7 @@ def test_a_fine_tuning_step_traces(name, variant):
     forward = Forward(task, model, make_mesh(config.mesh))
     optimizer = make_optimizer(config.optimizer, moves(config, model.layers))
     rate_of = by_step(make_schedule(config.optimizer, total_steps=100))
-    assert batch.tokens.ids.shape[-1] == config.max_length
+    assert batch.tokens.rows.ids.shape[-1] == config.max_length
     after, metrics = trace(forward.init_params, optimizer, rate_of, make_objective(forward), batch)
     assert after.params["encoder"]["embeddings"]["token"].shape[0] == BERT_VOCABULARY
     names = {"loss", "tokens", "skipped", "gradient_norm", "learning_rate"}

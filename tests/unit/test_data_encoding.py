@@ -1,4 +1,4 @@
-"""Texts and pairs with special pieces, cut, in windows, padded."""
+"""Texts and pairs with special pieces, cut, in windows, padded, packed."""
 
 import numpy as np
 import pytest
@@ -90,6 +90,13 @@ def test_packed_texts_are_found_at_their_places(lengths, multiple):
     # No two texts are one instance of a row.
     found = {(at // 9, rows.instances.ravel()[at]) for at in places[:, 0] if at >= 0}
     assert len(found) == np.count_nonzero(lengths)
+
+
+@pytest.mark.parametrize("instances", [[0, 1, 1], [1, 0, 1], [1, 2, 2]])
+def test_only_a_text_a_row_is_packed(instances):
+    tokens = padded([3], 1, 3)._replace(instances=np.array([instances], np.int32))
+    with pytest.raises(ValueError, match="one text in each row"):
+        pack_tokens(tokens, multiple=1, pad=PAD)
 
 
 @pytest.mark.parametrize(

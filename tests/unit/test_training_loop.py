@@ -14,7 +14,7 @@ import pytest
 
 from bert_jax.config import MeshConfig
 from bert_jax.errors import Diverged, InputError, Interrupted
-from bert_jax.training.clock import STEPPING, Clock
+from bert_jax.training.clock import COMPILING, STEPPING, WAITING, Clock
 from bert_jax.training.interruption import Interruption
 from bert_jax.training.logging import RunLog, read_metrics
 from bert_jax.training.loop import At, Limits, Survival, train
@@ -67,7 +67,8 @@ class Rig:
         self.report = Report(
             self.log,
             Clock(0.0, **clock) if clock else Clock(0.0),
-            StepCost(padded_tokens=4, flops=1e6, peak_flops=None),
+            lambda batch: StepCost(padded_tokens=2 * len(batch), flops=1e6),
+            peak_flops=None,
             shown={"square": "loss"},
             max_skipped=max_skipped,
             name_batch=lambda step: f"samples of {step}",
@@ -304,7 +305,7 @@ def test_a_trace_of_chosen_steps(tmp_path):
 def test_what_a_point_tells(tmp_path):
     time = FakeTime()
     rig = Rig(tmp_path, now=time)
-    rig.report._cost = StepCost(padded_tokens=4, flops=1e6, peak_flops=2e6)
+    rig.report._peak_flops = 2e6
     rig.train(time.batches(rig.batches(), seconds=0.5), limits=Limits(3))
     (point,) = read_metrics(tmp_path)
     # All time passes while waiting for data here.
@@ -315,3 +316,19 @@ def test_what_a_point_tells(tmp_path):
     assert point["mfu"] == pytest.approx(1.0)  # 1e6 in half a second
     assert point["goodput"] == 0
     assert point["parameter_norm"] == pytest.approx(abs(float(rig.saved[3][0].params["w"])))
+
+
+def test_each_shape_compiles_once_and_each_batch_counts_for_itself(tmp_path, monkeypatch):
+    time = FakeTime()
+    rig = Rig(tmp_path, now=time)
+    rig.report._peak_flops = 1e6
+    spent, spend = [], rig.report.clock.spend
+    monkeypatch.setattr(rig.report.clock, "spend", lambda on: spent.append(on) or spend(on))
+    batches = [jnp.full((size,), 0.1, jnp.float32) for size in (2, 2, 3, 2, 3)]
+    rig.train(time.batches(iter(batches), seconds=1), limits=Limits(5))
+    assert [on for on in spent if on in (COMPILING, WAITING)] == [
+        *(WAITING, COMPILING, WAITING, WAITING, COMPILING, WAITING, WAITING),
+    ]
+    first, second = read_metrics(tmp_path)
+    assert (first["padded_tokens_per_second"], second["padded_tokens_per_second"]) == (14 / 3, 5)
+    assert (first["mfu"], second["mfu"]) == (1, 1)

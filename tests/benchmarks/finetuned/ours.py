@@ -18,7 +18,7 @@ COMPILATION = "/jax/core/compile/"  # how its events begin: tracing, lowering, X
 
 
 class Compilation:
-    """Seconds in which steps were compiled, one for each length of a batch."""
+    """Seconds in which steps were compiled, one for each shape of a batch."""
 
     def __init__(self):
         self.seconds = 0.0
