@@ -114,6 +114,14 @@ def test_from_scratch_learns_the_words_that_tell(from_scratch):
     assert (model.task, model.labels) == ("classify", ("好评", "差评"))
 
 
+def test_the_log_counts_a_little_padding(from_scratch):
+    directory, _ = from_scratch
+    points = [point for point in read_metrics(directory) if point["split"] == "train"]
+    padded = [p["padded_tokens_per_second"] / p["tokens_per_second"] for p in points]
+    assert min(padded) > 1
+    assert max(padded) < 1.5
+
+
 def test_from_scratch_is_no_pretrained_start(data, pretrained, reviews_path, tmp_path, monkeypatch):
     config = corpus.finetune_config(reviews_path, "none", str(data / "tokenizer"))
     start = state_before_training(config, tmp_path, monkeypatch)
