@@ -68,21 +68,20 @@ def train(
     step = int(state.step)
     state, is_up = _read_clock(state, limits, report)
     pending: dict[str, Mean] | None = None
-    compiled_for: list[list[tuple[int, ...]]] = []
+    compiled_for: set[tuple[tuple[int, ...], ...]] = set()
     is_over = False
     with clock.spend(STEPPING):
         while step < limits.steps and not is_over:
             with clock.spend(WAITING):
                 batch = next(batches)
             report.reads(batch)
-            shapes = [leaf.shape for leaf in jax.tree.leaves(batch)]
+            shapes = tuple(leaf.shape for leaf in jax.tree.leaves(batch))
             with nullcontext() if shapes in compiled_for else clock.spend(COMPILING):
                 state, measured = train_step(state, batch)
             if pending is not None:
                 report.add(step, pending)
             step, pending = step + 1, measured
-            if shapes not in compiled_for:
-                compiled_for.append(shapes)
+            compiled_for.add(shapes)
             if trace:
                 trace.after(step, state)
             is_interrupted = survival.interruption.is_due(step)
