@@ -16,9 +16,12 @@ from bert_jax.errors import InputError
 from bert_jax.model import kernel_work
 from bert_jax.model.kernel_work import KernelWork, Operand
 from bert_jax.tasks import planning
+from bert_jax.tasks.planned_step import lower_step
+from bert_jax.tasks.slice_plan import Slice, mesh_for
 from bert_jax.tasks.step_cost import step_cost
 from bert_jax.training import aot
 from configs import pretrain_base
+from tests.benchmarks import planned_changes
 
 pytest.importorskip("libtpu", reason="libtpu is an extra: pip install bert_jax[tpu-plan]")
 pytestmark = pytest.mark.slow
@@ -113,3 +116,21 @@ def test_a_pallas_kernel_goes_by_its_name(monkeypatch):
         kernel_work.KERNELS, "mine", lambda *given: work if given == seen else 1 / 0
     )
     assert step_cost(text, tpu).by_formula["Pallas kernels"] == pytest.approx(7.0)
+
+
+def test_every_change_that_is_undone_is_another_step():
+    def config():
+        values = sized(1)
+        values.mesh.update(data=1, fsdp=4)
+        return values
+
+    def lowered(work):
+        return lower_step(*work.steps(), mesh_for(work, where)).as_text()
+
+    where = Slice.named("v5e:2x2")
+    names, steps = zip(
+        *((name, lowered(work)) for name, work in planned_changes.ladder(config)), strict=True
+    )
+    assert len(set(steps)) == len(planned_changes.CHANGES) + 1, names
+    with planned_changes.undone(config(), ()) as work:
+        assert steps[-1] == lowered(work)

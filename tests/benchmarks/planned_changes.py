@@ -1,0 +1,138 @@
+"""What each choice that makes a step fast on TPUs is worth, by the TPU compiler.
+
+    pip install -e .[tpu-plan]
+    python -m tests.benchmarks.planned_changes --topology=v5e:4x4
+
+The step of a config in configs/ is planned (`bert_jax.plan --fast`) with every one of CHANGES
+undone, and then with one after the other in place: the last line is the step as it is. Kernels and
+exchanges go by the plan's formulas, the rest by the compiler. What is undone is what XLA makes of
+the same arithmetic, and where biases are added apart their sums stay in the kernels and are idle.
+"""
+
+import argparse
+import contextlib
+import importlib
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from bert_jax.config import PretrainConfig
+from bert_jax.fields import Values, build
+from bert_jax.model import attend, layers
+from bert_jax.model.kernels import add_norm, dropout
+from bert_jax.tasks.plan_report import GIB
+from bert_jax.tasks.planned_step import Rows
+from bert_jax.tasks.planning import INSTANCES, VOCABULARY
+from bert_jax.tasks.slice_plan import Slice, Work, plan_slice
+
+KERNELS, EXCHANGES = "Pallas kernels", "collectives"  # of FORMULAS in bert_jax.tasks.step_cost
+
+
+class Change(NamedTuple):
+    """One that can be undone: in the config, or in what the code calls."""
+
+    name: str
+    undo: Callable[[Values], None] = lambda config: None
+    patches: tuple[tuple[Any, str, Any], ...] = ()  # of a module, a name, what stands for it
+
+
+def _all_places(config: Values) -> None:
+    config.masking.max_predictions = config.model.positions
+
+
+def _plain_attention(config: Values) -> None:
+    config.model.attention = "plain"
+
+
+def _whole_state(config: Values) -> None:
+    config.mesh.update(data=config.mesh.data * config.mesh.fsdp, fsdp=1)
+
+
+def _never(shape: tuple[int, ...]) -> bool:
+    return False
+
+
+def _attention_of_sums(query, key, value, biases, *rest, **keywords):
+    sums = map(layers.add_bias, (query, key, value), biases)
+    return FUSED_ATTENTION(*sums, jnp.zeros_like(biases), *rest, **keywords)
+
+
+def _add_norm_of_sums(x, update, update_bias, *rest, **keywords):
+    total = layers.add_bias(update, update_bias)
+    return ADD_NORM_OF(x, total, jnp.zeros_like(update_bias), *rest, **keywords)
+
+
+FUSED_ATTENTION, ADD_NORM_OF = attend.fused_attention, layers.add_norm_of
+CHANGES = (
+    Change("vocabulary at the masked places alone", _all_places),
+    Change("attention and its dropout in a kernel", _plain_attention),
+    Change(
+        "other dropout, residual sum and LayerNorm in kernels",
+        patches=((add_norm, "fits", _never), (dropout, "fits", _never)),
+    ),
+    Change(
+        "GELU by erf, of which the input is kept",
+        patches=((layers, "_gelu", lambda x: nn.gelu(x, approximate=False)),),
+    ),
+    Change(
+        "biases added in the kernels",
+        patches=(
+            (attend, "fused_attention", _attention_of_sums),
+            (layers, "add_norm_of", _add_norm_of_sums),
+        ),
+    ),
+    Change("parameters and moments spread over the chips", _whole_state),
+)
+
+
+@contextlib.contextmanager
+def undone(config: Values, changes: tuple[Change, ...]) -> Iterator[Work]:
+    """The work without these: in the config, and in the code for as long as the context lasts."""
+    with contextlib.ExitStack() as stack:
+        for change in changes:
+            change.undo(config)
+            for patch in change.patches:
+                stack.enter_context(mock.patch.object(*patch))
+        yield Work(build(PretrainConfig, config), (Rows(config.model.positions, INSTANCES),))
+
+
+def ladder(make_config: Callable[[], Values]) -> Iterator[tuple[str, Work]]:
+    """What to plan while it is at hand: all of CHANGES undone, then one more of them in place."""
+    names = ("none of these", *(change.name for change in CHANGES))
+    for number, name in enumerate(names):
+        with undone(make_config(), CHANGES[number:]) as work:
+            yield name, work
+
+
+def main() -> None:
+    """Prints a line for each."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--topology", default="v5e:4x4")
+    parser.add_argument("--config", default="pretrain_base", help="name in configs/")
+    parser.add_argument("--fsdp", type=int, default=16, help="chips that the state is spread over")
+    args = parser.parse_args()
+    jax.config.update("jax_platforms", "cpu")  # the devices here take no part
+
+    def make_config() -> Values:
+        config = importlib.import_module(f"configs.{args.config}").get_config()
+        config.mesh.update(data=1, fsdp=args.fsdp)
+        config.model.vocab_size = VOCABULARY
+        return config
+
+    columns = ("compiler", "kernels", "exchanges", "step, ms", "GiB")
+    print(f"{args.topology:54}" + "".join(f"{name:>11}" for name in columns))
+    where = Slice.named(args.topology)
+    for name, work in ladder(make_config):
+        numbers = plan_slice(work, where, fast=True).numbers()
+        by_formula = [numbers["by_formula"].get(each, 0.0) for each in (KERNELS, EXCHANGES)]
+        rest = numbers["step_ms"] - sum(by_formula)
+        times = (rest, *by_formula, numbers["step_ms"], numbers["bytes_per_chip"] / GIB)
+        print(f"{name:54}" + "".join(f"{time:>11.2f}" for time in times), flush=True)
+
+
+if __name__ == "__main__":
+    main()
