@@ -15,9 +15,10 @@ from bert_jax.arrays import HEAD_AXIS, ROW_AXES
 from bert_jax.config import ModelConfig
 from bert_jax.errors import InputError
 from bert_jax.model.kernels import attention as kernel
-from bert_jax.model.kernels.sharded import divides_rows, fused_attention
+from bert_jax.model.kernels.sharded import fused_attention
 from bert_jax.model.layers import Dropout, add_bias
 from bert_jax.model.platform import is_tpu, platform
+from bert_jax.model.rows import divides_rows
 
 # Splash attention takes rows of a multiple of this many tokens.
 SPLASH_TOKENS = 128

@@ -14,8 +14,9 @@ from bert_jax.config import ModelConfig
 from bert_jax.model.kernels import add_norm as add_norm_kernel
 from bert_jax.model.kernels import dropout as dropout_kernel
 from bert_jax.model.kernels.bits import RESOLUTION, dropped_of, kept_by_place, kept_scale
-from bert_jax.model.kernels.sharded import add_norm_of, by_rows, divides_rows, drop
+from bert_jax.model.kernels.sharded import add_norm_of, drop
 from bert_jax.model.platform import is_tpu
+from bert_jax.model.rows import divides_rows, keep_rows
 
 
 def weight_init(config: ModelConfig) -> nn.initializers.Initializer:
@@ -88,7 +89,7 @@ class AddNorm(nn.Module):
         if not (is_tpu(mesh) and add_norm_kernel.fits(x.shape) and divides_rows(mesh, x.shape[0])):
             total = add_bias(*update)
             total = x + (dropout(total, deterministic=False) if dropout else total)
-            return _normalise(config, by_rows(mesh, total), scale, bias)
+            return _normalise(config, keep_rows(mesh, total), scale, bias)
         rate = dropout.rate if dropout else 0.0
         return add_norm_of(
             x,

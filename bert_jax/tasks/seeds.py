@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from bert_jax import workdir as wd
 from bert_jax.errors import Diverged
 from bert_jax.finetune_config import FinetuneConfig
@@ -14,6 +16,7 @@ from bert_jax.tasks.evaluation_report import in_columns
 from bert_jax.tasks.splits import TEST, TRAIN, VALIDATION
 from bert_jax.tasks.tuning import EVAL_BATCH, Data, Program
 from bert_jax.training.checkpoint import has_checkpoint
+from bert_jax.training.sharding import replicated
 
 SEEDS = "seeds.json"
 
@@ -60,6 +63,7 @@ def run_seeds(
         found[seed] = {VALIDATION: {name: best[name] for name in names}}
         if tests:
             params = saved_model.load(directory).params(program.forward.param_shapes())
+            params = jax.device_put(params, replicated(program.mesh))
         for name, (rows, examples) in tests.items():
             answers = program.forward.answers(params, rows, examples, batch_size=EVAL_BATCH)
             found[seed][name] = data.task.score(rows, answers, config.data)

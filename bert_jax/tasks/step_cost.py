@@ -40,7 +40,7 @@ FORMULAS = {
     "random bits": "of the hardware, a word of 32 in four cycles of a lane, which is a guess",
     "Pallas kernels": "matrix, vector and random units as if they took turns",
 }
-_COLLECTIVES, _MOVES, _RANDOM, _KERNELS = FORMULAS
+EXCHANGES, _MOVES, _RANDOM, PALLAS_KERNELS = FORMULAS
 
 
 class StepCost(NamedTuple):
@@ -83,9 +83,9 @@ def _seconds(each: Executed, tpu: Tpu) -> tuple[float, str]:
         size = max(_bytes(results), _bytes(each.operands))
         # Half of the links: what a chip at the corner of a slice has.
         rate = tpu.ici_bytes_per_second / 2
-        return (2 if opcode.startswith("all-reduce") else 1) * size / rate, _COLLECTIVES
+        return (2 if opcode.startswith("all-reduce") else 1) * size / rate, EXCHANGES
     if each.instruction.target == PALLAS:
-        return _kernel_seconds(each, tpu), _KERNELS
+        return _kernel_seconds(each, tpu), PALLAS_KERNELS
     if each.instruction.cycles is not None:
         return each.instruction.cycles / tpu.hertz, ""
     if opcode in _FREE or each.instruction.target in _NOTES or opcode.endswith(_BESIDE):

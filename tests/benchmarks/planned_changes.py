@@ -4,15 +4,15 @@
     python -m tests.benchmarks.planned_changes --topology=v5e:4x4
 
 The step of a config in configs/ is planned (`bert_jax.plan --fast`) as it is, and without each
-of CHANGES. Kernels and exchanges go by the plan's formulas, the rest by the compiler. In place of a
-kernel stands what XLA makes of the same arithmetic; where biases are added apart, their sums stay
-in the kernels and are idle.
+of CHANGES, its state spread over all chips by fsdp. Kernels and exchanges go by the plan's
+formulas, the rest is the compiler's but for gathers. In place of a kernel stands what XLA makes of
+the same arithmetic; where biases are added apart, the kernels add zeros.
 """
 
 import argparse
 import contextlib
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -28,8 +28,7 @@ from bert_jax.tasks.plan_report import GIB
 from bert_jax.tasks.planned_step import Rows
 from bert_jax.tasks.planning import INSTANCES, VOCABULARY
 from bert_jax.tasks.slice_plan import Slice, Work, plan_slice
-
-KERNELS, EXCHANGES = "Pallas kernels", "collectives"  # of FORMULAS in bert_jax.tasks.step_cost
+from bert_jax.tasks.step_cost import EXCHANGES, PALLAS_KERNELS
 
 
 class Change(NamedTuple):
@@ -100,32 +99,43 @@ def undone(config: Values, change: Change | None) -> Iterator[Work]:
         yield Work(build(PretrainConfig, config), (Rows(config.model.positions, INSTANCES),))
 
 
+def cells(numbers: dict[str, Any]) -> list[str]:
+    """Of a plan: times, which are not known where memory ran out, and what a chip needs."""
+    times: list[str] = ["-"] * 4
+    if step := numbers["step_ms"]:
+        by_formula = [numbers["by_formula"].get(each, 0.0) for each in (PALLAS_KERNELS, EXCHANGES)]
+        times = [f"{each:.2f}" for each in (step - sum(by_formula), *by_formula, step)]
+    said = "" if numbers["fits"] else " (does not fit)"
+    return [*times, f"{numbers['bytes_per_chip'] / GIB:.2f}{said}"]
+
+
+def line(name: str, columns: Sequence[str]) -> str:
+    """Of the table."""
+    return f"{name:64}" + "".join(f"{each:>11}" for each in columns)
+
+
 def main() -> None:
     """Prints a line for each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--topology", default="v5e:4x4")
     parser.add_argument("--config", default="pretrain_base", help="name in configs/")
-    parser.add_argument("--fsdp", type=int, default=16, help="chips that the state is spread over")
     args = parser.parse_args()
+    where = Slice.named(args.topology)
     jax.config.update("jax_platforms", "cpu")  # the devices here take no part
 
     def make_config() -> Values:
         config = importlib.import_module(f"configs.{args.config}").get_config()
-        config.mesh.update(data=1, fsdp=args.fsdp)
+        config.mesh.update(data=1, fsdp=len(where.devices))
         config.model.vocab_size = VOCABULARY
         return config
 
-    columns = ("compiler", "kernels", "exchanges", "step, ms", "GiB")
-    print(f"{args.topology:64}" + "".join(f"{name:>11}" for name in columns))
-    where = Slice.named(args.topology)
+    columns = ("rest", "kernels", "exchanges", "step, ms", "GiB")
+    print(line(args.topology, columns))
     for change in (None, *CHANGES):
         with undone(make_config(), change) as work:
             numbers = plan_slice(work, where, fast=True).numbers()
         name = f"without: {change.name}" if change else "as it is"
-        by_formula = [numbers["by_formula"].get(each, 0.0) for each in (KERNELS, EXCHANGES)]
-        rest = numbers["step_ms"] - sum(by_formula)
-        times = (rest, *by_formula, numbers["step_ms"], numbers["bytes_per_chip"] / GIB)
-        print(f"{name:64}" + "".join(f"{time:>11.2f}" for time in times), flush=True)
+        print(line(name, cells(numbers)), flush=True)
 
 
 if __name__ == "__main__":

@@ -303,6 +303,14 @@ def test_seeds_are_runs_of_their_own(seeds, pretrained, reviews_path, tmp_path):
             assert numbers[name] == pytest.approx(value, rel=1e-6), (split, name)
 
 
+def test_seeds_are_tested_on_several_devices(seeds, tmp_path, monkeypatch):
+    config, _, result = seeds
+    monkeypatch.setattr(finetune, "make_mesh", lambda mesh: make_mesh(mesh, jax.devices()[:2]))
+    again = finetune.run(config, tmp_path)
+    for split, numbers in result["mean"].items():
+        assert again["mean"][split]["loss"] == pytest.approx(numbers["loss"], rel=1e-3), split
+
+
 def assert_same_params(one, other):
     one, other = saved(one), saved(other)
     for path, value in one.items():

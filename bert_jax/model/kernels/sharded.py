@@ -6,33 +6,16 @@ drawn by the numbers that rows and heads have in the whole batch: any mesh draws
 
 import dataclasses
 import functools
-import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from bert_jax.arrays import HEAD_AXIS, ROW_AXES
 from bert_jax.model.kernels import add_norm, attention, dropout
 from bert_jax.model.kernels.bits import dropped_of, seed_words
-
-
-def divides_rows(mesh: Mesh, rows: int) -> bool:
-    """Whether every device gets as many."""
-    return rows % math.prod(mesh.shape[axis] for axis in ROW_AXES) == 0
-
-
-def by_rows(mesh: Mesh | None, x: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
-    """The same array, with its rows where those of the batch are.
-
-    Told nothing, the partitioner may follow the shards of parameters instead, and then every
-    device computes all rows.
-    """
-    if mesh is None or not divides_rows(mesh, x.shape[0]):
-        return x
-    return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, PartitionSpec(ROW_AXES)))
 
 
 def fused_attention(
