@@ -41,9 +41,9 @@ def start(config):
     return jax.jit(init)(jax.random.key(0), make_tokens(config))["params"]
 
 
-def loss_of(config, params, tokens, key):
+def loss_of(config, params, tokens, key, mesh=None):
     """A loss that weighs every number of the output by another number; and the output."""
-    x, _ = Encoder(config, None).apply(
+    x, _ = Encoder(config, mesh).apply(
         {"params": params}, tokens, deterministic=False, rngs={"dropout": key}
     )
     weights = jnp.cos(jnp.arange(x.size, dtype=jnp.float32)).reshape(x.shape)
@@ -57,7 +57,7 @@ def compute(scan, remat, mesh_name="1"):
     sizes = MESHES[mesh_name]
     mesh = make_mesh(MeshConfig(*sizes), jax.devices()[: math.prod(sizes)])
     params = jax.device_put(start(config), tree_shardings(start(config), mesh))
-    gradient = jax.jit(jax.grad(functools.partial(loss_of, config), has_aux=True))
+    gradient = jax.jit(jax.grad(functools.partial(loss_of, config, mesh=mesh), has_aux=True))
     gradients, x = gradient(params, batch_placer(mesh)(make_tokens(config)), jax.random.key(1))
     return jax.device_get((x, gradients))
 
