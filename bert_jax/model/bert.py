@@ -30,9 +30,9 @@ class PretrainModel(nn.Module):
         )
         pooled = Pooler(self.config, name="pooler")(gather_tokens(x, cls_positions))
         mlm_logits = MlmHead(self.config, name="mlm")(gather_tokens(x, mask_positions), token_table)
-        next_logits = ClassHead(self.config, classes=2, dropout=0.0, mesh=self.mesh, name="next")(
-            pooled, deterministic=deterministic
-        )
+        next_logits = ClassHead(
+            self.config, classes=2, dropout=0.0, mesh=self.mesh, is_fresh=False, name="next"
+        )(pooled, deterministic=deterministic)
         return mlm_logits, next_logits
 
 
@@ -71,6 +71,7 @@ class ClassifyModel(nn.Module):
             self.classes,
             dropout=self.config.dropout,
             mesh=self.mesh,
+            is_fresh=True,
             name="classifier",
         )(pooled, deterministic=deterministic)
         return logits[:, 0]
@@ -94,6 +95,7 @@ class TagModel(nn.Module):
             self.classes,
             dropout=self.config.dropout,
             mesh=self.mesh,
+            is_fresh=True,
             name="tagger",
         )(x, deterministic=deterministic)
         return of_examples(logits, tokens)
@@ -112,5 +114,7 @@ class SpanModel(nn.Module):
         encoder = Encoder(self.config, self.mesh, name="encoder")
         x, _ = encoder(tokens.rows, deterministic=deterministic)
         # Without dropout, as the original and Hugging Face have it.
-        head = ClassHead(self.config, classes=2, dropout=0.0, mesh=self.mesh, name="span")
+        head = ClassHead(
+            self.config, classes=2, dropout=0.0, mesh=self.mesh, is_fresh=True, name="span"
+        )
         return of_examples(head(x, deterministic=deterministic), tokens)

@@ -7,7 +7,15 @@ from jaxtyping import Array, Float, Int
 
 from bert_jax.arrays import PackedTokens, Tokens
 from bert_jax.config import ModelConfig
-from bert_jax.model.layers import Dense, Dropout, LayerNorm, activation, add_bias
+from bert_jax.model.layers import (
+    Dense,
+    Dropout,
+    LayerNorm,
+    activation,
+    add_bias,
+    fresh_head_init,
+    weight_init,
+)
 
 
 def gather_tokens(x: Float[Array, "B T D"], positions: Int[Array, "B N"]) -> Float[Array, "B N D"]:
@@ -68,12 +76,16 @@ class MlmHead(nn.Module):
 
 
 class ClassHead(nn.Module):
-    """Dropout and one dense layer in float32; two classes make the next-sentence head."""
+    """Dropout and one dense layer in float32; two classes make the next-sentence head.
+
+    `is_fresh` says that it is put on an encoder that others have trained.
+    """
 
     config: ModelConfig
     classes: int
     dropout: float
     mesh: Mesh | None
+    is_fresh: bool
 
     @nn.compact
     def __call__(
@@ -82,5 +94,7 @@ class ClassHead(nn.Module):
         pooled = Dropout(self.dropout, self.mesh, name="dropout")(
             pooled, deterministic=deterministic
         )
-        width, classes = (self.config.width,), (self.classes,)
-        return add_bias(*Dense(self.config, width, classes, dtype="float32", name="dense")(pooled))
+        config, classes = self.config, (self.classes,)
+        init = fresh_head_init(config) if self.is_fresh else weight_init(config)
+        dense = Dense(config, (config.width,), classes, dtype="float32", init=init, name="dense")
+        return add_bias(*dense(pooled))
