@@ -39,7 +39,7 @@ $(VENV)/installed-tpu: $(VENV)/installed-dev
 	@touch $@
 
 test-slow: $(VENV)/installed-tpu
-	$(RUN) -m pytest -m slow --durations=20 $(ARGS)
+	$(RUN) -m pytest -m slow --numprocesses auto --dist loadfile --durations=20 $(ARGS)
 
 lint: $(VENV)/installed-dev
 	$(RUN) -m ruff check .

@@ -14,7 +14,7 @@ from bert_jax.data import prepare
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 120  # seconds until a run that tells nothing is killed
-TABLE = pytest.StashKey[list[tuple[str, int, str]]]()
+TOLD = "what befell a run"  # a property of a test's report, which goes between processes
 
 
 class Victim:
@@ -117,18 +117,18 @@ def straight(tmp_path_factory, config_path, environment):
 
 
 @pytest.fixture
-def tell(request):
+def tell(record_property):
     """Adds a row to the table: what was done, how often, what was lost."""
-    rows = request.config.stash.setdefault(TABLE, [])
-    return lambda *row: rows.append(row)
+    return lambda *row: record_property(TOLD, row)
 
 
-def pytest_terminal_summary(terminalreporter, config):
+def pytest_terminal_summary(terminalreporter):
     """The table, in Markdown."""
-    rows = config.stash.get(TABLE, [])
-    if rows:
+    calls = terminalreporter.getreports("passed")
+    told = [row for call in calls for name, row in call.user_properties if name == TOLD]
+    if told:
         terminalreporter.section("faults")
         terminalreporter.write_line("| what was done | times | what was lost, and what was said |")
         terminalreporter.write_line("|---|---|---|")
-        for what, times, lost in rows:
+        for what, times, lost in told:
             terminalreporter.write_line(f"| {what} | {times} | {lost} |")
