@@ -26,7 +26,9 @@ def define_flags() -> None:
     flags.DEFINE_string("input", "", "A file of texts (lines, .jsonl, .csv, .tsv), or - for stdin.")
     flags.DEFINE_string("text_field", "text", "Field of a .jsonl, .csv or .tsv input.")
     flags.DEFINE_string("pair_field", "", "Field of the second text of such an input, for pairs.")
-    flags.DEFINE_string("choices_field", "", "Field with the list of choices of such an input.")
+    flags.DEFINE_list(
+        "choices_field", [], "Field with the list of choices of such an input, or one for each."
+    )
     flags.DEFINE_string("output", "", "Where the JSON lines go instead of stdout.")
     flags.DEFINE_string("embed", "", "Vectors of the texts in place of answers: cls, mean, last4.")
     flags.DEFINE_bool("normalise", False, "Bring the vectors to length 1.")
@@ -45,6 +47,8 @@ def run() -> None:
             f"--pair is given {len(given.pair)} times and --text {len(given.text)} times: give one"
             " of each for every pair."
         )
+    for flag in ("text", "pair", "choice"):
+        _check_is_utf8(flag, given[flag].value)
     if given.text:
         pairs = given.pair or [""] * len(given.text)
         texts = [
@@ -56,7 +60,7 @@ def run() -> None:
             given.input,
             text_field=given.text_field,
             pair_field=given.pair_field,
-            choices_field=given.choices_field,
+            choices_fields=given.choices_field,
         )
     if given.normalise and not given.embed:
         raise InputError("--normalise is for vectors: give --embed too, or leave it away.")
@@ -72,6 +76,17 @@ def run() -> None:
             wd.write_text(Path(given.output), lines)
     else:
         print(lines, end="")
+
+
+def _check_is_utf8(flag: str, values: list[str]) -> None:
+    for number, value in enumerate(values, 1):
+        try:
+            value.encode()  # other bytes come as lone surrogates
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"--{flag} number {number} is not UTF-8: give it in a file with --input, or set the"
+                " terminal to UTF-8."
+            ) from error
 
 
 def _check_output(output: str) -> None:

@@ -44,7 +44,8 @@ def table(account: Account, params: Params) -> str:
         count = sum(account.made[path].numbers for path in found)
         lines.append(f"{'made anew':12}{len(found):>9,}{count:>15,}  {_named(found)}: {how}")
     for kind, count in account.widened.items():
-        lines.append(f"{'widened':12}{count:>9,}{'':>15}  {kind} to float32, the same numbers")
+        what, note = ("rounded", "") if kind == "float64" else ("widened", ", the same numbers")
+        lines.append(f"{what:12}{count:>9,}{'':>15}  {kind} to float32{note}")
     return "\n".join(lines)
 
 

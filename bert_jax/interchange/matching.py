@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from bert_jax.config import ModelConfig
 from bert_jax.errors import InputError
 from bert_jax.interchange import names
 from bert_jax.interchange.account import Account, Made
@@ -15,6 +14,7 @@ from bert_jax.interchange.architecture import Architecture
 from bert_jax.interchange.names import Params, Row
 from bert_jax.interchange.stored import Stored, Tensors
 
+FINE_TUNED = ("classifier", "tagger", "span")  # which begin with the whole normal distribution
 FLOATS = ("float32", "float16", "bfloat16", "float64")
 # Where the original keeps a moment of its optimizer beside every variable, and the like.
 OPTIMIZER = re.compile(r"/(adam|lamb)_[mv]$|^(global_step|good_steps|loss_scale|beta[12]_power)$")
@@ -162,16 +162,13 @@ def fresh(row: Row, architecture: Architecture) -> tuple[np.ndarray, str]:
         return np.zeros(shape, np.float32), "zeros"
     if row.ours.endswith("scale"):
         return np.ones(shape, np.float32), "ones"
-    return truncated_normal(shape, architecture.model, row.ours), "truncated normal"
-
-
-def truncated_normal(shape: tuple[int, ...], model: ModelConfig, seed: str) -> np.ndarray:
-    """Normal with `init_stddev`, cut at two standard deviations; the same for the same seed."""
-    rng = np.random.default_rng(zlib.crc32(seed.encode()))
+    rng = np.random.default_rng(zlib.crc32(row.ours.encode()))  # the same for the same parameter
     drawn = rng.standard_normal(shape)
-    while (outside := np.abs(drawn) > 2).any():
+    is_cut = row.module not in FINE_TUNED
+    while is_cut and (outside := np.abs(drawn) > 2).any():
         drawn[outside] = rng.standard_normal(int(outside.sum()))
-    return (drawn * model.init_stddev).astype(np.float32)
+    how = "normal, cut at two deviations" if is_cut else "normal"
+    return (drawn * architecture.model.init_stddev).astype(np.float32), how
 
 
 def _leave_tied(left: dict[str, Stored], params: Params, account: Account, where: Path) -> None:

@@ -54,6 +54,7 @@ def read(directory: Path) -> SentenceVectors | None:
             f"{path} makes vectors by {', '.join(kinds)}, and only {', '.join(PARTS)} are known,"
             f" with or without the last: {ALONE}"
         )
+    _check_case(directory)
     return SentenceVectors(_pooling(folders[1] / "config.json"), normalise=kinds == PARTS)
 
 
@@ -90,6 +91,17 @@ def write(vectors: SentenceVectors, directory: Path, *, width: int, length: int)
     }
     for name, values in files.items():
         wd.write_json(directory / name, values)
+
+
+def _check_case(directory: Path) -> None:
+    """sentence-transformers may make a text small before the tokenizer gets it."""
+    files = (directory / TRANSFORMER, directory / SETTINGS_FILE)
+    lower, tokenizer = (_object(path) if path.is_file() else {} for path in files)
+    if lower.get("do_lower_case") and tokenizer.get("do_lower_case") is False:
+        raise InputError(
+            f"{files[0]} makes texts small and the tokenizer of {files[1]} does not: set"
+            f" do_lower_case there to true, or {ALONE}"
+        )
 
 
 def _pooling(path: Path) -> str:

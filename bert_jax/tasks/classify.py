@@ -16,7 +16,7 @@ from bert_jax.tasks.calibration import BINS, expected_error, reliability
 from bert_jax.tasks.evaluation_report import MARKDOWN, Section, in_columns, shortened
 from bert_jax.tasks.task import Encoded
 from bert_jax.tasks.text_task import Example, TextTask, index_of
-from bert_jax.text.labelled import LabelledText, as_class, read_labelled
+from bert_jax.text.labelled import LabelledText, as_class, in_order, read_labelled
 from bert_jax.training.losses import accuracy, cross_entropy
 from bert_jax.training.metrics import Mean
 
@@ -42,7 +42,7 @@ class Classify(TextTask):
     def find_labels(rows: Sequence[LabelledText], data: LabelledDataConfig) -> tuple[str, ...]:
         """Raises InputError where there are no two, or where they are no classes."""
         _check_are_classes(rows)
-        labels = tuple(sorted({row.label for row in rows}))
+        labels = in_order({row.label for row in rows})
         if len(labels) < 2:
             raise InputError(f"{data.train} has the one label {labels[0]!r}: two are needed.")
         _check_positive_label(labels, data)

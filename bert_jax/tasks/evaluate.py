@@ -34,6 +34,7 @@ class Evaluation(NamedTuple):
     result: dict[str, Any]
     sections: list[Section]  # of the report
     files: dict[str, str]  # others than these, by name: submissions, what official scripts read
+    outdated: tuple[str, ...] = ()  # what an evaluation before may have left and this does not make
 
 
 def run(config: Values, workdir: str | Path, *, named: Collection[str] = ROWS) -> dict[str, Any]:
@@ -65,6 +66,8 @@ def run(config: Values, workdir: str | Path, *, named: Collection[str] = ROWS) -
     texts = {**report, **evaluation.files, **result}
     with wd.writing(workdir):
         wd.write_together({found.directory / name: text.encode() for name, text in texts.items()})
+        for name in evaluation.outdated:
+            (found.directory / name).unlink(missing_ok=True)
     for name in evaluation.files:
         print(f"{found.directory / name}")
     return evaluation.result
@@ -129,7 +132,7 @@ def _evaluate_task(
         of_them[source], more, _ = _evaluate_rows(forward, params, rows, data, found, source)
         sections += [Heading(source, ""), *more]
     files |= {one.config.file: submission.text(one, forward, params) for one in submissions}
-    return Evaluation(result, sections, files)
+    return Evaluation(result, sections, files, tuple(set(kind.FILES) - set(files)))
 
 
 def _evaluate_rows(

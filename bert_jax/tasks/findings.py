@@ -72,6 +72,7 @@ def of_sets(
 
     return [
         _by_class(targets, predicted, labels),
+        *calibration(sure.prod(axis=1), is_right),
         most_confident_mistakes(
             rows,
             sure.prod(axis=1),
@@ -118,12 +119,13 @@ def of_tags(
     right_words: Float[np.ndarray, "N"],
 ) -> list[Section]:
     """Of texts with a tag for each word. `said`: every entity found; `right_words`: the share of
-    each text whose tag is right."""
+    each text whose tag is right. Calibration is that of the entities found."""
     names = ("precision", "recall", "f1", "entities")
     table = [(name, *(one[key] for key in names)) for name, one in types.items()]
     note = "An entity is right if its type, its first and its last word are."
     return [
         Table("Types", note, ("type", "precision", "recall", "F1", "entities"), table),
+        *(_calibration_of(said) if said else []),
         _of_answers(said),
         mean_by_length("Share of right tags", lengths, right_words),
     ]
@@ -132,12 +134,14 @@ def of_tags(
 def of_spans(answers: Sequence[Said], lengths: Int[np.ndarray, "N"]) -> list[Section]:
     """Of questions, with the answer to each."""
     is_right = np.array([one.is_right for one in answers])
-    confidences = np.array([one.confidence for one in answers])
-    return [
-        *calibration(confidences, is_right),
-        _of_answers(answers),
-        by_length(lengths, is_right),
-    ]
+    return [*_calibration_of(answers), _of_answers(answers), by_length(lengths, is_right)]
+
+
+def _calibration_of(said: Sequence[Said]) -> list[Section]:
+    return calibration(
+        np.array([one.confidence for one in said], np.float64),
+        np.array([one.is_right for one in said], bool),
+    )
 
 
 def _of_answers(said: Sequence[Said]) -> Table:

@@ -15,7 +15,7 @@ from bert_jax.tasks import scores
 from bert_jax.tasks.evaluation_report import Section
 from bert_jax.tasks.task import Encoded
 from bert_jax.tasks.text_task import TextTask, index_of
-from bert_jax.text.labelled import LabelledText, as_classes, read_labelled
+from bert_jax.text.labelled import LabelledText, as_classes, in_order, read_labelled
 from bert_jax.training.losses import binary_cross_entropy
 from bert_jax.training.metrics import Mean
 
@@ -37,7 +37,7 @@ class Multilabel(TextTask):
     @staticmethod
     def find_labels(rows: Sequence[LabelledText], data: LabelledDataConfig) -> tuple[str, ...]:
         """Raises InputError where there is none."""
-        labels = tuple(sorted({label for row in rows for label in row.label}))
+        labels = in_order({label for row in rows for label in row.label})
         if not labels:
             raise InputError(
                 f"{data.train} has no label in field {data.label_field!r}: name the field that"

@@ -1,5 +1,6 @@
 """Curves of a run, drawn from its metrics.jsonl."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
+from bert_jax import workdir as wd
 from bert_jax.training.logging import read_metrics
 
 CURVES = "curves.png"
@@ -24,7 +26,10 @@ Line = tuple[list[int], list[float]]  # steps and values
 
 
 def draw_curves(workdir: Path) -> Path | None:
-    """Draws every metric of PANELS that was logged against the step, into curves.png."""
+    """Draws every metric of PANELS that was logged against the step, into curves.png.
+
+    Raises InputError where that cannot be written.
+    """
     found = panels(read_metrics(workdir))
     if not found:
         return None
@@ -46,8 +51,11 @@ def draw_curves(workdir: Path) -> Path | None:
         axis.set(title=title, xlabel="step")
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
-    figure.savefig(workdir / CURVES, dpi=120)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=120, format="png")
     pyplot.close(figure)
+    with wd.writing(workdir):
+        wd.write_bytes(workdir / CURVES, drawn.getvalue())
     return workdir / CURVES
 
 

@@ -31,16 +31,15 @@ def standard_errors(
 def of_classes(
     targets: Int[np.ndarray, "N"], probabilities: Float[np.ndarray, "N C"], positive: int | None
 ) -> dict[str, float]:
-    """Accuracy, F1 as the mean over the classes, Matthews' correlation, mean cross-entropy in
-    nats; and `f1` of the class `positive`."""
+    """Accuracy, F1 as the mean over the classes that rows have or are given, Matthews'
+    correlation, mean cross-entropy in nats; and `f1` of the class `positive`."""
     from sklearn import metrics  # a second to import, which a prediction need not wait for
 
     predicted = probabilities.argmax(axis=-1)
     likelihood = np.maximum(probabilities[np.arange(len(targets)), targets], LEAST)
-    classes = range(probabilities.shape[1])
     is_mixed = len({*targets.tolist(), *predicted.tolist()}) > 1
 
-    def f1(labels: list[int]) -> float:
+    def f1(labels: list[int] | None) -> float:  # None: of those that are there or said to be
         found = metrics.f1_score(
             targets, predicted, labels=labels, average="macro", zero_division=0.0
         )
@@ -48,7 +47,7 @@ def of_classes(
 
     found = {
         "accuracy": float(metrics.accuracy_score(targets, predicted)),
-        "macro_f1": f1(list(classes)),
+        "macro_f1": f1(None),
         # Of one class alone, on both sides, scikit-learn warns.
         "matthews": float(metrics.matthews_corrcoef(targets, predicted)) if is_mixed else 0.0,
         "loss": float(-np.log(likelihood).mean()),

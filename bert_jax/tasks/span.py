@@ -37,6 +37,7 @@ class SpanTask(Task):
     """A row is a Question; an answer is its Candidates, from all windows of the context."""
 
     METRICS: ClassVar = dict.fromkeys(span_scores.NAMES, True)
+    FILES: ClassVar = (PREDICTIONS, MARGINS)
 
     @staticmethod
     def read(source: str, data: LabelledDataConfig) -> list[Question]:

@@ -20,7 +20,13 @@ def read_splits(
     if data.validation:
         splits |= {VALIDATION: task.read(data.validation, data), TEST: []}
     else:
-        splits = task.split(splits[TRAIN])
+        rows = splits[TRAIN]
+        splits = task.split(rows)
+        if left_out := len(rows) - sum(map(len, splits.values())):
+            print(
+                f"cut by hash: {left_out:,} of {len(rows):,} rows left out: texts that are there"
+                " already, or with two labels, or without a letter"
+            )
         if data.test:
             splits[TRAIN], splits[TEST] = splits[TRAIN] + splits[TEST], []
     if data.test and is_tested:

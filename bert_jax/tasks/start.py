@@ -93,12 +93,14 @@ def load_modules(
 ) -> PyTree:
     """`params` with the modules of these names that the saved model has, in its place.
 
-    Says which it has not; these stay as they are.
+    Says which of `params` stay as they are, and which of the saved model are left out.
     """
     there = found.param_shapes
     like = {name: params[name] for name in names if name in there}
-    fresh = [saved_model.MODULES[name] for name in names if name not in there]
-    also = f"; fresh, as it has none: {', '.join(fresh)}" if fresh else ""
+    fresh = [saved_model.MODULES[name] for name in params if name not in like]
+    left_out = [saved_model.MODULES[name] for name in there if name not in like]
+    also = f"; fresh: {', '.join(fresh)}" if fresh else ""
+    also += f"; left out: {', '.join(left_out)}" if left_out else ""
     say(f"begun from {found.directory}, step {found.step:,}{also}")
     return {**params, **found.modules(like)}
 

@@ -82,6 +82,11 @@ class TagWords(Task):
     def find_labels(rows: Sequence[TaggedText], data: LabelledDataConfig) -> tuple[str, ...]:
         """Raises InputError for a tag outside of the scheme of the others, or a lonely one."""
         seen = {tag for row in rows for tag in row.tags}
+        if strange := schemes.in_another_form(seen):
+            raise InputError(
+                f"{data.train} has the tag {strange!r}, and entities are read from tags such as"
+                " B-PER: write them so."
+            )
         labels = schemes.complete(seen)
         if len(labels) < 2:
             raise InputError(f"{data.train} has the one tag {min(seen)!r}: two are needed.")

@@ -48,6 +48,7 @@ class Task(abc.ABC):
 
     # What `score` gives, and whether more of it is better. One of these is `config.metric`.
     METRICS: ClassVar[Mapping[str, bool]]
+    FILES: ClassVar[tuple[str, ...]] = ()  # names of all that `files` may make
     HAS_CHOICES: ClassVar[bool] = False  # `Text.choices` is asked about
 
     @staticmethod

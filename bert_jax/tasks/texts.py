@@ -1,5 +1,6 @@
 """The texts `predict` is given in a file or on stdin: plain lines or records."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from bert_jax.errors import InputError
@@ -10,29 +11,33 @@ from bert_jax.text.choices import choices_of
 STDIN = "-"
 
 
-def read_texts(path: str, *, text_field: str, pair_field: str, choices_field: str) -> list[Text]:
+def read_texts(
+    path: str, *, text_field: str, pair_field: str, choices_fields: Sequence[str]
+) -> list[Text]:
     """Every text with its place; `-` is stdin, read as plain lines.
 
     `.jsonl`, `.csv`, `.tsv` and `.parquet` files are read by their field `text_field`, by
-    `pair_field` where the texts are pairs and `choices_field`, a list, where they have choices;
+    `pair_field` where the texts are pairs and `choices_fields`, one with a list or one for each,
+    where they have choices;
     any other file holds one text a line, blank lines left out. Raises InputError naming the
     place, also of a record without text: leaving it out would shift the results against the
     records.
     """
     file = "/dev/stdin" if path == STDIN else path
     if files.suffix(file) in files.RECORDS:
-        fields = [name for name in (text_field, pair_field, choices_field) if name]
+        fields = [name for name in (text_field, pair_field, *choices_fields) if name]
         texts = [
             Text(
                 _text(record, text_field, where),
                 _text(record, pair_field, where) if pair_field else "",
                 where,
-                choices_of(record, (choices_field,), where) if choices_field else (),
+                choices_of(record, choices_fields, where) if choices_fields else (),
             )
             for where, record in files.records(file, fields)
         ]
-    elif pair_field or choices_field:
-        flag = f"--pair_field={pair_field}" if pair_field else f"--choices_field={choices_field}"
+    elif pair_field or choices_fields:
+        given = {"--pair_field": pair_field, "--choices_field": ",".join(choices_fields)}
+        flag = next(f"{name}={value}" for name, value in given.items() if value)
         raise InputError(
             f"{flag} is for records, and {file} holds lines: give a file that"
             f" ends in one of {', '.join(files.RECORDS)}."

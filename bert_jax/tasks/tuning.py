@@ -233,7 +233,8 @@ class Tuning:
             )
 
     def _first_state(self) -> TrainState:
-        """A fresh state, with the pretrained encoder where there is one."""
+        """A fresh state, with the pretrained encoder where there is one; and its head, where that
+        is of the same task and the same labels."""
         config, program = self._config, self._program
         state = init_state(
             program.forward.init_params,
@@ -242,10 +243,12 @@ class Tuning:
             prng=config.prng,
             mesh=program.mesh,
         )
-        if self._start.pretrained is None:
+        found = self._start.pretrained
+        if found is None:
             return state
-        names = tuple(name for name in ("encoder", "pooler") if name in state.params)
-        params = load_modules(self._start.pretrained, state.params, names, print)
+        has_head = (found.task, found.labels) == (config.task, self._data.task.labels)
+        names = tuple(name for name in state.params if has_head or name in ("encoder", "pooler"))
+        params = load_modules(found, state.params, names, print)
         return state._replace(params=params)
 
     def _validate(self, params: PyTree) -> dict[str, float]:

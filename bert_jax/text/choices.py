@@ -65,7 +65,7 @@ def _written(record: dict[str, Any], names: Sequence[str], where: str) -> tuple[
         if isinstance(found, str | bytes) or not hasattr(found, "__iter__"):
             raise InputError(
                 f"{where}: field {name!r} is {type(found).__name__}, not a list of choices; write"
-                " one, or name a field for each in config.data.choice_fields."
+                " one, or name a field for each choice."
             )
         return tuple(files.as_text(choice, name, where) for choice in found)
     values = [(name, files.field(record, name, where)) for name in names]

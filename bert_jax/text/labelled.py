@@ -5,7 +5,7 @@ import functools
 import hashlib
 import math
 import re
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -15,6 +15,7 @@ from bert_jax.text import files, packages, suites
 
 NOT_IN_KEY = re.compile("[^\u4e00-\u9fffA-Za-z0-9]")
 NOT_ALPHANUMERIC = re.compile(r"[\W_]")
+SYLLABLES = re.compile("[\u3041-\u30ff\uac00-\ud7a3]")  # kana, hangul
 
 # What the id of a row is called: by CLUE, by TFDS (which shuffles GLUE's rows), by GLUE's files.
 IDS = ("id", "idx", "index")
@@ -126,12 +127,24 @@ def as_classes(value: Any, name: str, where: str, *, separator: str) -> tuple[st
         value = files.as_text(value, name, where)
         parts = value.split(separator) if separator else [value]
         value = [part for part in parts if part.strip()]
-    if not hasattr(value, "__iter__"):
+    if isinstance(value, Mapping) or not hasattr(value, "__iter__"):
         raise InputError(
             f"{where}: field {name!r} is {type(value).__name__}, not a list of labels; write one,"
             " or text with config.data.label_separator between the labels."
         )
+    value = list(value)
+    if len(set(map(str, value))) < len(value) and all(one in (0, 1) for one in value):
+        raise InputError(
+            f"{where}: field {name!r} is {value}, which says 0 or 1 of each label: write the names"
+            " of those that hold."
+        )
     return tuple(sorted({as_class(label, name, where) for label in value}))
+
+
+def in_order(labels: Collection[str]) -> tuple[str, ...]:
+    """By their numbers where all are whole numbers, and else as text."""
+    is_numbered = all(label.isdecimal() for label in labels)
+    return tuple(sorted(labels, key=(lambda label: (int(label), label)) if is_numbered else None))
 
 
 def clean_split(rows: Sequence[Row]) -> dict[str, list[Row]]:
@@ -183,10 +196,12 @@ def part_of(key: str) -> str:
 
 def _key(text: str) -> str:
     # Chinese and plain Latin make up the key, as the published split has it. Where they are
-    # a small part of the letters (Russian with a number in it), all letters do.
+    # a small part of the letters (Russian with a number in it), or a good part of them are
+    # syllables (Japanese, of which they would leave the nouns alone), all letters do.
     text = text.encode("utf-8", "ignore").decode()
     key, letters = NOT_IN_KEY.sub("", text), NOT_ALPHANUMERIC.sub("", text)
-    return key if 4 * len(key) >= len(letters) else letters
+    is_foreign = 4 * len(key) < len(letters) or 4 * len(SYLLABLES.findall(text)) > len(letters)
+    return letters if is_foreign else key
 
 
 def _row(

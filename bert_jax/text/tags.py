@@ -10,6 +10,8 @@ OUTSIDE = "O"
 PREFIXED = re.compile("([BIMELSU])-(.+)")
 ENTITY = re.compile("[BIMELSU](-.*)?")
 BARE = re.compile("[BIMELSU]")  # of tags without types: chunks, Chinese words
+# What looks like a scheme and is written in no way that is known here: B_PER, PER-B.
+OTHER_FORMS = re.compile("[BIMELSU]_.+|.+[-_][BIMELSU]")
 NO_TYPE = "_"
 PLAIN = "plain"  # no scheme: parts of speech, say
 # By the prefixes beside O; of several that fit, the first.
@@ -40,6 +42,14 @@ def scheme_of(tags: Iterable[str]) -> str:
         return PLAIN
     whole = [name for name, known in SCHEMES.items() if prefixes <= set(known)]
     return whole[0] if whole else "".join(sorted(prefixes))
+
+
+def in_another_form(tags: Iterable[str]) -> str:
+    """The first of the tags where all but O seem to be of a scheme, in a form not known; or ""."""
+    others = sorted(set(tags) - {OUTSIDE})
+    if scheme_of(others) == PLAIN and others and all(map(OTHER_FORMS.fullmatch, others)):
+        return others[0]
+    return ""
 
 
 def complete(tags: Iterable[str]) -> tuple[str, ...]:

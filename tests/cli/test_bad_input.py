@@ -53,6 +53,10 @@ def not_utf8(folder, made):
     return prepare(folder, f"--config.sources=('{path}',)")
 
 
+def text_not_utf8(folder, made):
+    return predict(folder, f"--model={made.classifier}", "--text=好", "--text=\udcba\udcc3")
+
+
 def vocabulary_without_mask(folder, made):
     path = write(folder / "vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n书\n店\n")
     return prepare(
@@ -217,6 +221,7 @@ def workdir_is_a_file(folder, made):
 
 CASES = {
     no_text: r"empty\.txt holds no document",
+    text_not_utf8: r"--text number 2 is not UTF-8: give it in a file with --input",
     not_utf8: r"gbk\.txt is not UTF-8: byte 4 ",
     vocabulary_without_mask: r"vocab\.txt has no \[MASK\]",
     label_empty: r"train\.csv:3: the label in field 'label' is empty",

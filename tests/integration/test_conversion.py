@@ -602,6 +602,15 @@ def through_a_dense(folder):
     path.write_text(path.read_text().replace("Normalize", "Dense"))
 
 
+def small_letters_for_a_cased_tokenizer(folder):
+    write_vectors(write(folder, "BertModel"), {}, normalise=True, length=8)
+    said = {"max_seq_length": 8, "do_lower_case": True}
+    (folder / "sentence_bert_config.json").write_text(json.dumps(said))
+    path = folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(settings | {"do_lower_case": False}))
+
+
 def length_in_words(folder):
     write_vectors(write(folder, "BertModel"), {}, normalise=True, length="long")
 
@@ -611,6 +620,7 @@ def modules_without_a_type(folder):
 
 
 BAD = {
+    small_letters_for_a_cased_tokenizer: r"sentence_bert_config\.json makes texts small and the to",
     runs_code: r"pytorch_model\.bin is a pickle that wants sys\.exit",
     truncated: r"model\.safetensors is truncated or damaged",
     another_shape: r"intermediate\.dense\.weight is 20 x 12 and the model of .* has 21 x 12",

@@ -83,11 +83,15 @@ def test_a_model_is_begun_from_by_one_look_at_its_record(pretrained, monkeypatch
     found = saved_model.load(pretrained)
     decode, looks, said = record.decode, [], []
     monkeypatch.setattr(record, "decode", lambda content: looks.append(1) or decode(content))
-    names = ("encoder", "pooler", "classifier")
+    names = ("encoder", "pooler", "next", "classifier")
     shapes = found.param_shapes | {"classifier": {"bias": 7}}
     params = load_modules(found, shapes, names, said.append)
     assert len(looks) == 1
-    assert said == [f"begun from {pretrained}, step 12; fresh, as it has none: classifier"]
+    (line,) = said
+    begun, fresh, left_out = line.split("; ")
+    assert begun == f"begun from {pretrained}, step 12"
+    assert fresh == "fresh: head for masked tokens, classifier"
+    assert left_out == "left out: head for masked tokens"
     assert params["classifier"] == shapes["classifier"]
     assert params["mlm"] is shapes["mlm"]
     assert params["pooler"]["dense"]["kernel"].shape == (32, 32)

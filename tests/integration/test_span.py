@@ -1,7 +1,9 @@
 """Answers that stand behind a mark are learnt, found again and written down."""
 
+import copy
 import json
 import random
+import shutil
 
 import jax
 import pytest
@@ -100,6 +102,22 @@ def test_the_answer_behind_the_mark_is_learnt(trained):
     odds = json.loads((workdir / "null_odds.json").read_text("utf-8"))
     assert odds.keys() == said.keys()
     assert all((odds[name] > 0) == (said[name] == "") for name in said)
+
+
+def test_what_another_evaluation_has_left_goes(trained, tmp_path):
+    config, workdir, _ = trained
+    run = shutil.copytree(workdir, tmp_path / "run")
+    for name in ("null_odds.json", "notes.json"):
+        (run / name).write_text("{}")
+    answered = [each for each in paragraphs(20, 3) if each["qas"][0]["answers"]]
+    test = tmp_path / "test.json"
+    test.write_text(json.dumps({"data": [{"paragraphs": answered}]}), "utf-8")
+    config = copy.deepcopy(config)
+    config.data.test = str(test)
+    evaluate.run(config, run)
+    assert not (run / "null_odds.json").exists()
+    assert (run / "notes.json").exists()
+    assert len(json.loads((run / "predictions.json").read_text("utf-8"))) == len(answered)
 
 
 def test_it_answers_with_the_place_in_the_text(trained, tmp_path):

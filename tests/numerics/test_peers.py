@@ -162,7 +162,7 @@ def ours(workdir, *batch):
     elif "mlm" in params:
         out["logits"] = outputs(MlmModel(found.model, None), jnp.asarray(positions))
     elif "next" in params:
-        head = ClassHead(found.model, classes=2, dropout=0.0, mesh=None)
+        head = ClassHead(found.model, classes=2, dropout=0.0, mesh=None, is_fresh=False)
         out["logits"] = part(head, "next", pooled, deterministic=True)[:, 0]
     if found.task == "choice":
         out["logits"] = out["logits"].reshape(choices)

@@ -170,7 +170,7 @@ def test_a_shape_that_does_not_fit_is_named_with_both(tmp_path):
     params, account = taken(tmp_path, arrays, "BertModel", Allowed("1.output.dense.weight", ""))
     path = "encoder/layer_1/feed_forward/output/kernel"
     assert account.left_out == {name: "20 x 12 where the model has 12 x 20"}
-    assert account.made == {path: ("truncated normal", 240, path)}
+    assert account.made == {path: ("normal, cut at two deviations", 240, path)}
     assert 0 < np.abs(params[path]).max() <= 2 * 0.02  # as the model is initialised
     assert np.std(params[path]) > 0.01
 

@@ -118,10 +118,13 @@ def test_choices_are_read_from_a_field(tmp_path):
     path.write_text('{"text": "a", "choices": ["b", "c"]}\n{"text": "d", "choices": ["e"]}\n')
     fields = dict(text_field="text", pair_field="")
     with pytest.raises(InputError, match=r"a\.jsonl:2 has 1 choices"):
-        read_texts(str(path), **fields, choices_field="choices")
+        read_texts(str(path), **fields, choices_fields=["choices"])
     path.write_text('{"text": "a", "choices": ["b", "c"]}\n')
-    found = read_texts(str(path), **fields, choices_field="choices")
+    found = read_texts(str(path), **fields, choices_fields=["choices"])
     assert found == [Text("a", "", f"{path}:1", ("b", "c"))]
+    (tmp_path / "a.csv").write_text("text,x,y,z\na,b,,c\n")
+    found = read_texts(str(tmp_path / "a.csv"), **fields, choices_fields=["x", "y", "z"])
+    assert found[0].choices == ("b", "c")
     (tmp_path / "a.txt").write_text("a\n")
     with pytest.raises(InputError, match="--choices_field=choices is for records, and"):
-        read_texts(str(tmp_path / "a.txt"), **fields, choices_field="choices")
+        read_texts(str(tmp_path / "a.txt"), **fields, choices_fields=["choices"])

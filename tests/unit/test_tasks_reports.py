@@ -134,6 +134,10 @@ def test_precision_and_recall_are_those_of_scikit_learn():
     lengths = rng.integers(5, 9, size=80)
     sections = findings.of_sets(rows(80), lengths, targets, probabilities, list("abcd"), 0.5)
     found = of_titles(sections)["Classes"].rows
+    bins = of_titles(sections)["Reliability by bin"].rows
+    is_right = ((probabilities >= 0.5) == targets).all(axis=1)
+    assert sum(row[1] for row in bins) == 80
+    assert sum(row[1] * row[3] for row in bins) == pytest.approx(is_right.sum())
     wanted = precision_recall_fscore_support(targets, probabilities >= 0.5, zero_division=0.0)
     for column, values in enumerate(wanted, 1):
         np.testing.assert_allclose([row[column] for row in found], values, atol=1e-12)

@@ -125,6 +125,8 @@ def test_labels_are_those_of_the_scheme():
     rows = [row("a", ["B-Y"]), row("b c", ["I-X", "O"])]
     assert TagWords.find_labels(rows, DATA) == LABELS
     assert TagWords.find_labels([row("a b", ["NN", "VB"])], DATA) == ("NN", "VB")
+    with pytest.raises(InputError, match="has the tag 'B_X', and entities are read from tags such"):
+        TagWords.find_labels([row("a b", ["B_X", "O"])], DATA)
     with pytest.raises(InputError, match="has the one tag 'O': two are needed"):
         TagWords.find_labels([row("a b")], DATA)
 
@@ -260,7 +262,8 @@ def test_findings_name_wrong_entities_the_surest_first():
     ]
     for overlap in (0, 3):
         one = task(max_length=8, overlap=overlap)
-        types, mistakes, lengths = one.findings(rows, one.encode(rows), answers, DATA)
+        types, _, bins, mistakes, lengths = one.findings(rows, one.encode(rows), answers, DATA)
+        assert [line[1:] for line in bins.rows] == [(2, 0.25, 0.5), (2, 0.5, 0.0)]
         assert [line[0] for line in types.rows] == ["X", "Y"]
         assert types.rows[1][1:] == pytest.approx((1 / 3, 1, 1 / 2, 1))
         assert mistakes.rows == [

@@ -116,6 +116,8 @@ def test_labels_are_those_of_the_training_rows():
     assert Classify.find_labels(rows, DATA) == ("a", "b")
     sets = [row(label=label) for label in (("b",), (), ("a", "b"))]
     assert Multilabel.find_labels(sets, DATA) == ("a", "b")
+    assert Classify.find_labels([row(label=n) for n in ("10", "9", "0")], DATA) == ("0", "9", "10")
+    assert Classify.find_labels([row(label=n) for n in ("10", "9", "a")], DATA) == ("10", "9", "a")
     assert Regress.find_labels([row(label=0.5)], DATA) == ("value",)
 
 
@@ -220,6 +222,16 @@ def test_scores_of_classes_are_those_of_scikit_learn():
         }
     )
     assert "f1" not in task_of(Classify).score(rows, list(answers), DATA)
+
+
+def test_a_class_that_no_row_has_or_is_given_is_left_out_of_the_mean():
+    answers, _ = draws(classes=2)
+    answers = np.pad(answers, [(0, 0), (0, 1)])
+    truth = np.arange(40) % 2
+    rows = [row(label=LABELS[n]) for n in truth]
+    found = task_of(Classify).score(rows, list(answers), DATA)
+    expected = metrics.f1_score(truth, answers.argmax(1), average="macro")
+    assert found["macro_f1"] == pytest.approx(expected)
 
 
 def test_one_class_on_both_sides_has_no_correlation():

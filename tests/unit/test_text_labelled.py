@@ -131,7 +131,18 @@ def test_a_list_of_labels_in_parquet(tmp_path):
     assert [row.label for row in read(tmp_path / "a.parquet", label_of)] == [("x", "y"), ()]
 
 
-@pytest.mark.parametrize("value", [None, 3, ["a", ""]])
+@pytest.mark.parametrize("value", [[1, 0, 1], [0, 0], [1.0, 0.0, 0.0], [True, False, False]])
+def test_indicators_are_no_labels(value):
+    with pytest.raises(InputError, match=r"^a:1: field 'label' is .* 0 or 1 of each label"):
+        as_classes(value, "label", "a:1", separator="|")
+
+
+def test_numbers_may_be_labels():
+    assert as_classes([1, 0], "label", "a:1", separator="|") == ("0", "1")
+    assert as_classes([7, 7], "label", "a:1", separator="|") == ("7",)
+
+
+@pytest.mark.parametrize("value", [None, 3, ["a", ""], {"a": 1}])
 def test_what_is_no_list_of_labels(value):
     with pytest.raises(InputError, match=r"^a:1: .*field? ?'label'|^a:1: the label in field"):
         as_classes(value, "label", "a:1", separator="|")
@@ -220,6 +231,8 @@ def test_a_text_without_letters_is_dropped():
 
 def test_other_scripts_are_not_one_text():
     assert len(kept(rows_of(("очень хорошо 5", "a"), ("совсем плохо 5", "b")))) == 2
+    assert len(kept(rows_of(("この映画は好きです", "a"), ("この映画は好きではない", "b")))) == 2
+    assert len(kept(rows_of(("이 영화 A", "a"), ("저 영화 A", "b")))) == 2
 
 
 def test_buckets_are_those_of_the_sha256():

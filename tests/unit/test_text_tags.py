@@ -5,7 +5,15 @@ import random
 import pytest
 
 from bert_jax.tasks import scores
-from bert_jax.text.tags import PLAIN, complete, entities, inside, scheme_of, single_words
+from bert_jax.text.tags import (
+    PLAIN,
+    complete,
+    entities,
+    in_another_form,
+    inside,
+    scheme_of,
+    single_words,
+)
 
 SCHEMES = {"IO": "I", "BIO": "BI", "BIOES": "BIES", "BMES": "BMES", "mixed": "BIMES"}
 
@@ -30,6 +38,21 @@ SCHEMES = {"IO": "I", "BIO": "BI", "BIOES": "BIES", "BMES": "BMES", "mixed": "BI
 )
 def test_the_scheme_is_found(tags, scheme):
     assert scheme_of(tags.split()) == scheme
+
+
+@pytest.mark.parametrize(
+    ("tags", "found"),
+    [
+        ("O B_PER I_PER", "B_PER"),
+        ("O PER-B PER_I", "PER-B"),
+        ("O B-PER I-PER", ""),
+        ("NN VB O", ""),
+        ("B_PER NN", ""),  # one alone may be called so
+        ("O", ""),
+    ],
+)
+def test_a_scheme_in_another_form_is_seen(tags, found):
+    assert in_another_form(tags.split()) == found
 
 
 def test_labels_are_all_that_the_scheme_has():
