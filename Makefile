@@ -4,12 +4,13 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: help quickstart quickstart-tiny test test-slow lint format clean
+.PHONY: help quickstart quickstart-tiny test test-slow test-peers lint format clean
 
 help:
 	@echo "make quickstart   prepare, pretrain, fine-tune, evaluate, predict on real Chinese text"
 	@echo "make test         the tests"
 	@echo "make test-slow    those that take minutes: several processes, killed and damaged runs"
+	@echo "make test-peers   those beside PyTorch and transformers, which it installs"
 	@echo "make lint         ruff, and formatting checked"
 
 $(VENV)/installed: requirements.txt pyproject.toml
@@ -40,6 +41,13 @@ $(VENV)/installed-tpu: $(VENV)/installed-dev
 
 test-slow: $(VENV)/installed-tpu
 	$(RUN) -m pytest -m slow --numprocesses auto --dist loadfile --durations=20 $(ARGS)
+
+$(VENV)/installed-peers: $(VENV)/installed-dev
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable .[dev,peers]
+	@touch $@
+
+test-peers: $(VENV)/installed-peers
+	$(RUN) -m pytest -k peers --numprocesses auto --dist loadfile --durations=5 $(ARGS)
 
 lint: $(VENV)/installed-dev
 	$(RUN) -m ruff check .

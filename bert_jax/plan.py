@@ -3,6 +3,7 @@
 What a slice of TPUs will do with a pretraining, said by the TPU compiler on any machine.
 """
 
+import jax
 from absl import flags
 
 from bert_jax import cli
@@ -25,6 +26,7 @@ if __name__ == "__main__":
     define_flags()
     config = cli.define_config()
     given = flags.FLAGS
+    jax.config.update("jax_platforms", "cpu")  # the devices here take no part
     cli.guard(
         lambda: run(
             config.value,

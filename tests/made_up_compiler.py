@@ -48,7 +48,7 @@ class Compiler:
             TEMPORARIES: temporaries,
             REST: 10 * model.layers,
         }
-        return StepPlan(memory, StepCost(groups, {"collectives": 1e-3}, 5.0), 1, 3.0)
+        return StepPlan(memory, StepCost(groups, {"collectives": 1e-3}, 5.0), 3.0)
 
 
 def install(monkeypatch, **options):

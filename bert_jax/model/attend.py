@@ -17,7 +17,7 @@ from bert_jax.errors import InputError
 from bert_jax.model.kernels import attention as kernel
 from bert_jax.model.kernels.sharded import fused_attention
 from bert_jax.model.layers import Dropout, add_bias
-from bert_jax.model.platform import is_tpu, platform
+from bert_jax.model.platform import has_cudnn_attention, is_tpu, platform
 from bert_jax.model.rows import divides_rows
 
 # Splash attention takes rows of a multiple of this many tokens.
@@ -69,9 +69,9 @@ def _choice(
     if is_tpu(mesh) and divides_rows(mesh, rows) and _fits_kernel(config, length):
         return "fused"
     has_dropout = config.attention_dropout > 0 and not deterministic
-    is_gpu = platform(mesh) == "gpu" and config.compute_dtype == "bfloat16"
+    is_for_cudnn = has_cudnn_attention(mesh) and config.compute_dtype == "bfloat16"
     head_size = config.width // config.heads
-    if is_gpu and not has_dropout and head_size % 8 == 0 and head_size <= CUDNN_HEAD:
+    if is_for_cudnn and not has_dropout and head_size % 8 == 0 and head_size <= CUDNN_HEAD:
         return "cudnn"
     return "plain"
 
@@ -150,8 +150,8 @@ def _splash(config, mesh, query, key, value, instances):
 
 def _cudnn(config, mesh, query, key, value, instances):
     """cuDNN's, for GPUs; jax hands it no dropout."""
-    if platform(mesh) != "gpu":
-        _refuse(config, "a mesh of GPUs")
+    if not has_cudnn_attention(mesh):
+        _refuse(config, "a mesh of NVIDIA's GPUs, Ampere or later")
     query, key, value = (_heads_apart(config, x) for x in (query, key, value))
     mixed = jax.nn.dot_product_attention(
         query, key, value, mask=_same_instance(instances), implementation="cudnn"

@@ -24,12 +24,13 @@ def search(work: Work, where: Slice, *, fast: bool) -> tuple[Work, SlicePlan]:
     the fastest of them, or where none fits the one that shards most, what computes layers again;
     and of the fastest so far twice the microbatches, or the next number of more that divides the
     batch. Of equally fast ones the first counts, so that what was asked for stays. Raises
-    InputError where none fits.
+    InputError where none fits, with the bytes that the nearest has too few.
     """
     first = candidates(work, where)
     most = len(first) + len(REMATS)
     print(f"{where.topology}: at most {most} candidates", file=sys.stderr)
     tried: set[tuple[Any, ...]] = set()
+    too_large: list[tuple[int, str]] = []
     best: tuple[Work, SlicePlan] | None = None
 
     def take(candidate: Work) -> None:
@@ -39,12 +40,14 @@ def search(work: Work, where: Slice, *, fast: bool) -> tuple[Work, SlicePlan]:
         tried.add(_identity(candidate, where))
         count = f"[{len(tried)}/{most}]"
         found = fewest_microbatches(candidate, where, fast=fast)
-        if found is None:
-            print(f"{count} {_said(candidate)}: does not fit", file=sys.stderr)
+        said, plan = _said(found[0]), found[1]
+        if not plan.fits:
+            print(f"{count} {said}: {plan.missing_bytes:,} bytes too few", file=sys.stderr)
+            too_large.append((plan.missing_bytes, said))
             return
-        numbers = found[1].numbers()
-        print(f"{count} {_said(found[0])}: {numbers['step_ms']:.2f} ms", file=sys.stderr)
-        if best is None or numbers["step_ms"] < best[1].numbers()["step_ms"]:
+        milliseconds = plan.numbers()["step_ms"]
+        print(f"{count} {said}: {milliseconds:.2f} ms", file=sys.stderr)
+        if best is None or milliseconds < best[1].numbers()["step_ms"]:
             best = found
 
     for each in first:
@@ -54,9 +57,10 @@ def search(work: Work, where: Slice, *, fast: bool) -> tuple[Work, SlicePlan]:
     for remat in REMATS[1:]:
         take(_changed(work, mesh=mesh, remat=remat, microbatches=1))
     if best is None:
+        missing, said = min(too_large)
         raise InputError(
-            f"no plan of {len(tried)} fits {where.topology}: take more chips, or chips with more"
-            " memory."
+            f"no plan of {len(tried)} fits {where.topology}: the nearest, {said}, has {missing:,}"
+            " bytes of a chip too few: take more chips, or chips with more memory."
         )
     if twice := _with_more_microbatches(*best, 2.0):
         take(twice)
@@ -81,17 +85,15 @@ def candidates(work: Work, where: Slice) -> list[Work]:
     return list(found.values())
 
 
-def fewest_microbatches(work: Work, where: Slice, *, fast: bool) -> tuple[Work, SlicePlan] | None:
-    """The plan with as many as the work has, or the fewest more with which it fits, if any.
+def fewest_microbatches(work: Work, where: Slice, *, fast: bool) -> tuple[Work, SlicePlan]:
+    """The plan with as many as the work has, or the fewest more with which it fits; where none
+    fits, the last that was tried.
 
     Passed over are those that the memory so far says to be too few.
     """
     plan = plan_slice(work, where, fast=fast)
-    while not plan.fits:
-        work = _with_more_microbatches(work, plan, _times(plan))
-        if work is None:
-            return None
-        plan = plan_slice(work, where, fast=fast)
+    while not plan.fits and (more := _with_more_microbatches(work, plan, _times(plan))):
+        work, plan = more, plan_slice(more, where, fast=fast)
     return work, plan
 
 
@@ -111,13 +113,14 @@ def _nearest_on_its_mesh(
     work: Work, plan: SlicePlan, *, fast: bool
 ) -> tuple[Work, SlicePlan] | None:
     times = _times(plan)
-    if more := _with_more_microbatches(work, plan, times):
-        found = fewest_microbatches(more, plan.slice, fast=fast)
-        if found:
+    nearer = [_with_more_microbatches(work, plan, times)]
+    if not math.isinf(times) and work.config.model.remat != REMATS[-1]:
+        nearer.append(_changed(work, remat=REMATS[-1]))
+    for again in filter(None, nearer):
+        found = fewest_microbatches(again, plan.slice, fast=fast)
+        if found[1].fits:
             return found
-    if math.isinf(times) or work.config.model.remat == REMATS[-1]:
-        return None
-    return fewest_microbatches(_changed(work, remat=REMATS[-1]), plan.slice, fast=fast)
+    return None
 
 
 def _sharded_more(work: Work, plan: SlicePlan) -> list[Work]:

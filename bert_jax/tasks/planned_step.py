@@ -57,7 +57,6 @@ class StepPlan(NamedTuple):
 
     memory: dict[str, int]  # bytes
     cost: StepCost | None  # None where memory ran out before there was a program
-    compilations: int
     compile_seconds: float
 
     @property
@@ -91,7 +90,6 @@ def plan_step(step: Step, tpu: Tpu, mesh: Mesh, *, fast: bool) -> StepPlan:
     return StepPlan(
         memory | _state_bytes(step.config, mesh),
         cost,
-        few.compilations + more.compilations,
         few.compile_seconds + more.compile_seconds,
     )
 
@@ -113,7 +111,7 @@ def _compiled(step: Step, tpu: Tpu, mesh: Mesh) -> StepPlan:
         program = compile_step(lower_step(step, mesh))
     except DoesNotFit as error:
         memory = state_bytes | {TEMPORARIES: error.bytes, REST: 0}
-        return StepPlan(memory, None, 1, error.seconds)
+        return StepPlan(memory, None, error.seconds)
     sizes = " x ".join(str(size) for size in mesh.shape.values())
     print(
         f"compiled {step.config.model.layers} layers on a mesh of {sizes}"
@@ -124,7 +122,7 @@ def _compiled(step: Step, tpu: Tpu, mesh: Mesh) -> StepPlan:
         TEMPORARIES: program.temporaries,
         REST: program.arguments - sum(state_bytes.values()) + program.code,
     }
-    return StepPlan(memory, step_cost(program.text, tpu), 1, program.seconds)
+    return StepPlan(memory, step_cost(program.text, tpu), program.seconds)
 
 
 def _batch_shapes(step: Step, mesh: Mesh) -> PyTree:

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from bert_jax.config import PretrainConfig
 from bert_jax.data import dataset
 from bert_jax.errors import InputError
@@ -38,7 +36,6 @@ def run(
     before any is planned; and after the plans there are have been printed, where one does not
     fit, with the bytes and what would fit.
     """
-    jax.config.update("jax_platforms", "cpu")  # the devices here take no part
     work, notes = _work(build(PretrainConfig, config))
     if not topologies:
         raise InputError("--topology names no slice: write VERSION:SHAPE, such as v5e:4x4.")
@@ -124,9 +121,7 @@ def _cut(plan: SlicePlan) -> str:
 
 def _refusal(work: Work, plan: SlicePlan, *, fast: bool) -> str:
     """One sentence: how much is missing, and what would fit."""
-    numbers = plan.numbers()
-    over = numbers["bytes_per_chip"] - numbers["hbm_bytes"]
-    said = f"a chip of {numbers['topology']} has {over:,} bytes too few for this step"
+    said = f"a chip of {plan.slice.topology} has {plan.missing_bytes:,} bytes too few for this step"
     nearest = nearest_that_fits(work, plan, fast=fast)
     if nearest is None:
         return (

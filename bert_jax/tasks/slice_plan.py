@@ -60,6 +60,11 @@ class SlicePlan(NamedTuple):
         """Whether every phase does."""
         return self.numbers()["fits"]
 
+    @property
+    def missing_bytes(self) -> int:
+        """By how many a chip has too few; negative where some are left."""
+        return max(plan.bytes for plan in self.plans) - self.slice.tpu.hbm_bytes
+
     def counts(self) -> list[int]:
         """How many steps of each phase are done: all, or those that config.budget_minutes, which
         the phases share, have time for where nothing but steps takes any; one at least."""

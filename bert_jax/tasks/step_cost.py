@@ -38,7 +38,9 @@ FORMULAS = {
     "collectives": "all bytes, an all-reduce's twice, over half of a chip's links, none hidden",
     "gathers, scatters, sorts": "their bytes in memory, at its rate",
     "random bits": "of the hardware, a word of 32 in four cycles of a lane, which is a guess",
-    "Pallas kernels": "matrix, vector and random units as if they took turns",
+    "Pallas kernels": "units in turns: products at the peak, sides filled up to the matrix unit's;"
+    " a lane's exponential in one cycle, a random word in four, which is a guess; the rest of the"
+    " arithmetic at the vector units' rate; or their bytes at the memory's, if that is longer",
 }
 EXCHANGES, _MOVES, _RANDOM, PALLAS_KERNELS = FORMULAS
 

@@ -24,6 +24,7 @@ _COMPUTATION = re.compile(r"(ENTRY )?%?([\w.\-]+) \(.*\{$")
 _INSTRUCTION = re.compile(
     r"\s+(ROOT )?%([\w.\-]+) = (.*?[})\]]) ([a-z][a-z0-9\-]*)\(([^()]*)\)(.*)"
 )
+_STATEMENT = re.compile(r"\s+(ROOT )?%[\w.\-]+ = ")  # any instruction, also one not foreseen
 _SHAPE = re.compile(r"\b([a-z]+\d*[a-z0-9]*)\[([\d,]*)\](\{[^}]*\})?")
 _CALLED = re.compile(r"\b(?:calls|to_apply|body|\w+_computations?)=\{?(%[\w.\-]+(?:, ?%[\w.\-]+)*)")
 
@@ -83,7 +84,7 @@ def executed(text: str) -> Iterator[Executed]:
     A collective is given on its own also where it is fused or runs beside others; one that goes
     on through several fusions is given once. Of the branches of a conditional the one with the
     most cycles is taken. Raises ValueError for a loop whose number of rounds does not stand in
-    its condition.
+    its condition, and for what `parse` cannot read.
     """
     computations, entry = parse(text)
     begun: set[str] = set()  # channels of collectives within fusions
@@ -96,7 +97,10 @@ def executed(text: str) -> Iterator[Executed]:
 
 
 def parse(text: str) -> tuple[Computations, str]:
-    """The computations by name, of each its instructions by name; and the name of the entry."""
+    """The computations by name, of each its instructions by name; and the name of the entry.
+
+    Raises ValueError for an instruction that it cannot read.
+    """
     computations: Computations = {}
     entry, current = "", {}
     for line in text.splitlines():
@@ -105,6 +109,8 @@ def parse(text: str) -> tuple[Computations, str]:
             entry = header[2] if header[1] else entry
         elif found := _INSTRUCTION.match(line):
             current[found[2]] = _instruction(found)
+        elif _STATEMENT.match(line):
+            raise ValueError(f"an instruction of the program is not understood: {line.strip()}")
     return computations, entry
 
 

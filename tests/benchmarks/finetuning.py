@@ -13,8 +13,8 @@ Both begin with the tensors of one workdir (theirs exported by bert_jax.convert)
 head for each seed, and read the same token ids. Batch size, epochs, learning rate, warm-up and
 decay, AdamW with bias correction, what is not decayed, clipping, dropout, the steps at which is
 validated and the metric that chooses among them are the same; test metrics are those of the
-chosen one, by our definitions. They differ in the order of the rows and in the fresh head's
-numbers (a normal distribution there, a truncated one here). The batches of both are random: theirs
+chosen one, by our definitions. They differ in the order of the rows and in what is drawn: the
+fresh head's numbers and what is dropped. The batches of both are random: theirs
 are padded to the longest row, as the Trainer does by default (`--group_by_length` as it does on
 request), ours packed. Each run is a process of its own, and the systems take turns, so that a slow
 phase of the machine meets both. Results stay in the workdir as JSON and are not computed again
@@ -24,7 +24,6 @@ while everything that makes them is the same.
 import dataclasses
 import functools
 import hashlib
-import importlib.metadata
 import json
 import os
 import shutil
@@ -46,8 +45,13 @@ from bert_jax.tasks.splits import TRAIN
 from tests.benchmarks.finetuned import real_tasks
 from tests.benchmarks.finetuned.report import NAMES, Result, report
 from tests.benchmarks.finetuned.rows import digest, open_rows, write
+from tests.benchmarks.made_by import OUR_CODE, made_by
 
-SYSTEMS = {"ours": ("jax", "jaxlib", "flax"), "theirs": ("torch", "transformers")}
+# Of each the packages and the code that its results hang on.
+SYSTEMS = {
+    "ours": (("jax", "jaxlib", "flax"), OUR_CODE),
+    "theirs": (("torch", "transformers"), ("tests/benchmarks/finetuned/theirs.py",)),
+}
 # What theirs is: of another value there is no counterpart.
 SHARED: dict[str, Any] = {
     "model.compute_dtype": "float32",
@@ -84,8 +88,7 @@ def kept(path: Path, settings: dict[str, Any]) -> Result | None:
 
 def run_seed(system: str, spec: dict[str, Any], path: Path) -> Result:
     """In a process of its own, unless its result is there."""
-    versions = {name: importlib.metadata.version(name) for name in SYSTEMS[system]}
-    settings = json.loads(json.dumps(spec | {"versions": versions}))
+    settings = json.loads(json.dumps(spec | {"made_by": made_by(*SYSTEMS[system])}))
     if (found := kept(path, settings)) is not None:
         return found
     files = {name: path.with_suffix(f".{name}") for name in ("spec", "result", "log")}

@@ -3,6 +3,9 @@
     pip install -e .[tpu-plan]
     python -m tests.benchmarks.planned_changes --topology=v5e:4x4
 
+With `--peer`, which takes the extra `peers` too, there is a last line for Hugging Face's Flax BERT
+doing the same, every chip with all parameters.
+
 The step of a config in configs/ is planned (`bert_jax.plan --fast`) as it is, and without each
 of CHANGES, its state spread over all chips by fsdp. Kernels and exchanges go by the plan's
 formulas, the rest is the compiler's but for gathers. In place of a kernel stands what XLA makes of
@@ -29,6 +32,8 @@ from bert_jax.tasks.planned_step import Rows
 from bert_jax.tasks.planning import INSTANCES, VOCABULARY
 from bert_jax.tasks.slice_plan import Slice, Work, plan_slice
 from bert_jax.tasks.step_cost import EXCHANGES, PALLAS_KERNELS
+from bert_jax.training import hardware
+from tests.benchmarks import planned_peer
 
 
 class Change(NamedTuple):
@@ -85,6 +90,10 @@ CHANGES = (
         ),
     ),
     Change("parameters and moments spread over the chips", _whole_state),
+    Change(
+        "windows of 48 MiB on chip, products whole",
+        patches=((hardware, "COMPILER_OPTIONS", {}),),
+    ),
 )
 
 
@@ -119,6 +128,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--topology", default="v5e:4x4")
     parser.add_argument("--config", default="pretrain_base", help="name in configs/")
+    parser.add_argument("--peer", action="store_true", help="Hugging Face's Flax BERT too")
     args = parser.parse_args()
     where = Slice.named(args.topology)
     jax.config.update("jax_platforms", "cpu")  # the devices here take no part
@@ -136,6 +146,10 @@ def main() -> None:
             numbers = plan_slice(work, where, fast=True).numbers()
         name = f"without: {change.name}" if change else "as it is"
         print(line(name, cells(numbers)), flush=True)
+    if args.peer:
+        with undone(make_config(), None) as work:
+            numbers = planned_peer.plan(work.config, where)
+        print(line(planned_peer.NAME, cells(numbers)))
 
 
 if __name__ == "__main__":

@@ -29,13 +29,12 @@ from pathlib import Path
 import numpy as np
 
 from bert_jax import process
-from bert_jax.arrays import PretrainBatch, Tokens
+from bert_jax.arrays import PretrainBatch
 from bert_jax.data import dataset, pipeline
 from bert_jax.fields import build
 from bert_jax.text import tokenizer as tokenizers
+from tests.benchmarks.full_rows import VOCABULARY, full_rows
 from tests.benchmarks.systems import OURS, PEERS, SYSTEMS, Settings
-
-VOCABULARY = 30_522
 
 
 def batches(arguments: argparse.Namespace, length: int) -> Iterator[PretrainBatch]:
@@ -46,26 +45,9 @@ def batches(arguments: argparse.Namespace, length: int) -> Iterator[PretrainBatc
 
 
 def _full(length: int, rows: int) -> Iterator[PretrainBatch]:
-    """Rows of one instance that leave nothing to pad."""
     rng = np.random.default_rng(0)
-    slots = round(0.15 * length)
-    ones = np.ones((rows, length), np.int32)
     while True:
-        chosen = [rng.choice(np.arange(1, length), slots, replace=False) for _ in range(rows)]
-        yield PretrainBatch(
-            tokens=Tokens(
-                ids=rng.integers(5, VOCABULARY, (rows, length), np.int32),
-                segments=ones * (np.arange(length, dtype=np.int32) >= length // 2),
-                positions=ones * np.arange(length, dtype=np.int32),
-                instances=ones,
-            ),
-            mask_positions=np.sort(np.array(chosen, np.int32)),
-            mask_labels=rng.integers(5, VOCABULARY, (rows, slots), np.int32),
-            mask_weights=np.ones((rows, slots), np.float32),
-            cls_positions=np.zeros((rows, 1), np.int32),
-            next_labels=rng.integers(0, 2, (rows, 1), np.int32),
-            next_weights=np.ones((rows, 1), np.float32),
-        )
+        yield full_rows(rng, rows=rows, length=length, predictions=round(0.15 * length))
 
 
 def _real(data: Path, tokens: int) -> Iterator[PretrainBatch]:

@@ -109,7 +109,8 @@ def hugging_face_torch(settings: Settings, *, compiled: bool, masked_only: bool)
     import transformers
 
     torch.manual_seed(0)
-    model = transformers.BertForPreTraining(transformers.BertConfig(**_sizes(settings))).train()
+    config = transformers.BertConfig(**sizes(_config(settings).model))
+    model = transformers.BertForPreTraining(config).train()
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True
     )
@@ -143,13 +144,21 @@ def hugging_face_torch(settings: Settings, *, compiled: bool, masked_only: bool)
     return System(prepare, run)
 
 
-def hugging_face_flax(settings: Settings) -> System:
-    """FlaxBertForPreTraining with optax's AdamW, jitted whole."""
+class FlaxStep(NamedTuple):
+    """FlaxBertForPreTraining's."""
+
+    model: Any
+    optimizer: Any  # of optax
+    update: Callable[..., Any]  # jitted: ((params, moments, key), inputs) -> (the same, loss)
+
+
+def flax_step(config: Any, *, dtype: Any, has_parameters: bool) -> FlaxStep:
+    """With optax's AdamW, jitted whole; `config` is a BertConfig, without parameters shapes do."""
     import jax
     import optax
     import transformers
 
-    model = transformers.FlaxBertForPreTraining(transformers.BertConfig(**_sizes(settings)))
+    model = transformers.FlaxBertForPreTraining(config, dtype=dtype, _do_init=has_parameters)
     optimizer = optax.chain(
         optax.clip_by_global_norm(CLIP_NORM),
         optax.adamw(LEARNING_RATE, weight_decay=WEIGHT_DECAY),
@@ -180,7 +189,17 @@ def hugging_face_flax(settings: Settings) -> System:
         updates, moments = optimizer.update(grads, moments, params)
         return (optax.apply_updates(params, updates), moments, key), loss
 
-    update = jax.jit(update, donate_argnums=0)
+    return FlaxStep(model, optimizer, jax.jit(update, donate_argnums=0))
+
+
+def hugging_face_flax(settings: Settings) -> System:
+    """`flax_step` in float32."""
+    import jax
+    import jax.numpy as jnp
+    import transformers
+
+    config = transformers.BertConfig(**sizes(_config(settings).model))
+    model, optimizer, update = flax_step(config, dtype=jnp.float32, has_parameters=True)
     state = (model.params, jax.jit(optimizer.init)(model.params), jax.random.key(0, impl="rbg"))
 
     compiled: dict[tuple[int, ...], Any] = {}  # by the shape of the batch
@@ -210,8 +229,8 @@ def _config(settings: Settings) -> Any:
     return config
 
 
-def _sizes(settings: Settings) -> dict[str, Any]:
-    model = _config(settings).model
+def sizes(model: Any) -> dict[str, Any]:
+    """Of a BertConfig, from the fields of a ModelConfig."""
     return {
         "vocab_size": model.vocab_size,
         "hidden_size": model.width,

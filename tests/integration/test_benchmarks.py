@@ -32,6 +32,13 @@ def run_benchmark(name, *flags):
     return done.stdout
 
 
+@pytest.fixture
+def peers():
+    """PyTorch and transformers, which are not needed otherwise."""
+    pytest.importorskip("torch", reason="PyTorch is an extra: pip install bert_jax[peers]")
+    pytest.importorskip("transformers", reason="an extra: pip install bert_jax[peers]")
+
+
 def test_blocks_hold_every_document_of_their_split_once(data):
     manifest = dataset.read_manifest(data)
     tokenizer = dataset.load_tokenizer(data, manifest)
@@ -97,6 +104,44 @@ def test_the_accelerator_benchmark_on_a_cpu():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("peers")
+def test_the_accelerator_benchmark_beside_peers():
+    flags = ("--device=cpu", "--sizes=base", "--lengths=16", "--json")
+    rows = json.loads(run_benchmark("accelerator", *flags))
+    assert all(row["ratio"] > 0 for row in rows)
+
+
+def step_flags(*peers):
+    """A step of few tokens of the smallest model in configs/."""
+    flags = ("--config=pretrain_quickstart", "--tokens=128", "--warmup=1", "--steps=1")
+    return (*flags, f"--peers={','.join(peers)}")
+
+
+def ratios(text):
+    """{peer: ours / theirs} of a table."""
+    cells = [line.split() for line in text.splitlines() if line.startswith("  ")]
+    return {name: float(ratio) for name, _, _, ratio in cells}
+
+
+@pytest.mark.slow
+def test_a_step_of_random_and_of_real_rows(data):
+    flags = step_flags("bert_jax_unsettled")
+    random = run_benchmark("step", *flags, "--lengths=32,64")
+    assert random.count("rows of ") == 2
+    for text in (random, run_benchmark("step", *flags, f"--data={data}")):
+        assert ratios(text)["bert_jax_unsettled"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("peers")
+def test_a_step_beside_peers(data):
+    names = ("torch", "torch_masked_only", "flax")
+    found = ratios(run_benchmark("step", *step_flags(*names), f"--data={data}"))
+    assert tuple(found) == names
+    assert min(found.values()) > 0
+
+
+@pytest.mark.slow
 def test_time_to_quality_of_ours_alone(data, tmp_path):
     flags = (f"--data={data}", f"--workdir={tmp_path}", "--minutes=0.1", "--only=ours")
     first = run_benchmark("time_to_quality", *flags, "--without=packing")
@@ -107,9 +152,8 @@ def test_time_to_quality_of_ours_alone(data, tmp_path):
 
 
 @pytest.mark.slow
-def test_time_to_quality_of_both(data, tmp_path):
-    pytest.importorskip("torch", reason="PyTorch is an extra: pip install bert_jax[peers]")
-    pytest.importorskip("transformers", reason="an extra: pip install bert_jax[peers]")
+@pytest.mark.usefixtures("peers")
+def test_time_to_quality_beside_peers(data, tmp_path):
     text = run_benchmark(
         *("time_to_quality", f"--data={data}", f"--workdir={tmp_path}", "--minutes=0.05"),
         *("--theirs_learning_rate=1e-3", "--theirs_batch_size=8", "--theirs_model=published"),

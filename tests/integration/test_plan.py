@@ -18,16 +18,18 @@ from bert_jax.model.kernel_work import KernelWork, Operand
 from bert_jax.tasks import planning
 from bert_jax.tasks.planned_step import lower_step
 from bert_jax.tasks.slice_plan import Slice, mesh_for
-from bert_jax.tasks.step_cost import step_cost
+from bert_jax.tasks.step_cost import EXCHANGES, step_cost
 from bert_jax.training import aot
+from bert_jax.training.aot import compile_step
+from bert_jax.training.hardware import compiler_options
 from configs import pretrain_base
-from tests.benchmarks import planned_changes
+from tests.benchmarks import planned_changes, planned_peer
 
 pytest.importorskip("libtpu", reason="libtpu is an extra: pip install bert_jax[tpu-plan]")
 pytestmark = pytest.mark.slow
 
 # Milliseconds of two_layers() on v5e:4x4, by the libtpu that says so: another may say otherwise.
-PINNED = {"0.0.52": 1.298}
+PINNED = {"0.0.52": 0.0}
 
 
 def sized(layers, **changes):
@@ -39,9 +41,25 @@ def sized(layers, **changes):
     return values
 
 
+def base(layers):
+    """BERT-Base, 256 rows of 512 tokens, parameters in parts; of fewer layers."""
+    values = pretrain_base.get_config()
+    values.model.layers = layers
+    values.mesh.update(data=1, fsdp=16)
+    return values
+
+
+@pytest.fixture(autouse=True, scope="module")
+def optimised():
+    """As the command compiles, not as the tests do."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
+
+
 @functools.cache
 def two_layers():
-    (numbers,) = planning.run(sized(2), ["v5e:4x4"], fast=False, search_for=False, as_json=True)
+    (numbers,) = planning.run(base(2), ["v5e:4x4"], fast=False, search_for=False, as_json=True)
     return numbers
 
 
@@ -57,15 +75,13 @@ def test_the_parts_of_a_step_are_found():
     assert sum(groups.values()) == pytest.approx(two_layers()["step_ms"])
     # Most of dropout is within the kernels of what is dropped from.
     parts = set(groups) - {"other", "copies", "dropout"}
-    assert all(groups[name] > 0.02 * two_layers()["step_ms"] for name in parts), groups
+    assert all(groups[name] > 0.01 * two_layers()["step_ms"] for name in parts), groups
     assert groups["other"] < 0.05 * two_layers()["step_ms"]
 
 
 def test_fast_is_within_five_percent():
     # Of real sizes: a small model's first layers find room on the chip that later ones do not.
-    config = pretrain_base.get_config()
-    config.model.layers = 4
-    plan = functools.partial(planning.run, config, ["v5e:4x4"], search_for=False, as_json=True)
+    plan = functools.partial(planning.run, base(4), ["v5e:4x4"], search_for=False, as_json=True)
     (full,), (fast,) = plan(fast=False), plan(fast=True)
     for name in ("step_ms", "bytes_per_chip"):
         assert fast[name] == pytest.approx(full[name], rel=0.05), name
@@ -107,7 +123,7 @@ def test_a_pallas_kernel_goes_by_its_name(monkeypatch):
     def rounds(a):
         return jax.lax.scan(lambda a, _: (call(a), None), a, length=7)[0]
 
-    text = aot.compile_step(jax.jit(rounds).lower(rows)).text
+    text = compile_step(jax.jit(rounds).lower(rows)).text
     with pytest.raises(InputError, match="Pallas kernel 'mine'"):
         step_cost(text, tpu)
     work = KernelWork(0, 0, 0, elementwise=4 * 1024 * 1.5e9, bytes=0)
@@ -118,13 +134,26 @@ def test_a_pallas_kernel_goes_by_its_name(monkeypatch):
     assert step_cost(text, tpu).by_formula["Pallas kernels"] == pytest.approx(7.0)
 
 
+def test_the_step_of_peers_is_planned():
+    pytest.importorskip("transformers", reason="an extra: pip install bert_jax[peers]")
+    where = Slice.named("v5e:2x2")
+    with planned_changes.undone(sized(4, batch_size=64), None) as work:
+        numbers = planned_peer.plan(work.config, where)
+    whole = step_cost(compile_step(planned_peer.lower(work.config, where, 4)).text, where.tpu)
+    assert numbers["step_ms"] == pytest.approx(1e3 * whole.seconds, rel=0.05)
+    exchanges = 1e3 * whole.by_formula[EXCHANGES]
+    assert numbers["by_formula"] == {EXCHANGES: pytest.approx(exchanges, rel=0.05)}
+    assert numbers["fits"]
+
+
 def test_every_change_that_is_undone_makes_another_step():
     where = Slice.named("v5e:2x2")
-    steps = {}
+    steps: dict[str, list[str]] = {}
     for change in (None, *planned_changes.CHANGES, None):
         values = sized(1)
         values.mesh.update(data=1, fsdp=4)
         with planned_changes.undone(values, change) as work:
-            lowered = lower_step(*work.steps(), mesh_for(work, where)).as_text()
-        steps.setdefault(lowered, []).append(change)
+            mesh = mesh_for(work, where)
+            text = lower_step(*work.steps(), mesh).as_text() + str(compiler_options(mesh))
+        steps.setdefault(text, []).append(change.name if change else "")
     assert len(steps) == len(planned_changes.CHANGES) + 1, list(steps.values())

@@ -1,5 +1,7 @@
 """The ways of attention behind one interface: which is taken, and that all say the same."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ from small import model_config
 from bert_jax.config import MeshConfig
 from bert_jax.errors import InputError
 from bert_jax.model import attend as ways
+from bert_jax.model import platform as platforms
 from bert_jax.model.attention import SelfAttention
 from bert_jax.model.platform import platform
 from bert_jax.training.sharding import make_mesh
@@ -24,6 +27,7 @@ def compile_for(monkeypatch):
     def pretend(platform):
         monkeypatch.setattr(ways, "platform", lambda mesh: platform)
         monkeypatch.setattr(ways, "is_tpu", lambda mesh: platform == "tpu")
+        monkeypatch.setattr(ways, "has_cudnn_attention", lambda mesh: platform == "gpu")
 
     return pretend
 
@@ -44,6 +48,16 @@ def choice(compile_for):
 def test_the_platform_is_that_of_the_mesh():
     assert platform(make_mesh(MeshConfig(data=8, fsdp=1, tensor=1))) == "cpu"
     assert platform(None) == ""
+
+
+@pytest.mark.parametrize(
+    ("capability", "runs"),
+    [("7.5", False), ("8.0", True), ("8.9", True), ("12.0", True), ("gfx942", False)],
+)
+def test_cudnn_is_for_amperes_and_later(capability, runs):
+    gpu = SimpleNamespace(platform="gpu", compute_capability=capability)
+    assert platforms._runs_cudnn(gpu) == runs
+    assert not platforms.has_cudnn_attention(make_mesh(MeshConfig(data=8, fsdp=1, tensor=1)))
 
 
 def test_auto_goes_by_the_platform(choice):
@@ -121,7 +135,7 @@ def test_padding_gets_zeros():
         ("splash", "cpu", 96, "rows of a multiple of 128 tokens, not 96"),
         ("fused", "gpu", 128, "a mesh of TPUs"),
         ("splash", "gpu", 128, "a mesh of TPUs"),
-        ("cudnn", "cpu", 128, "a mesh of GPUs"),
+        ("cudnn", "cpu", 128, "a mesh of NVIDIA's GPUs"),
     ],
 )
 def test_a_way_that_cannot_says_what_it_needs(way, kind, length, wanted, compile_for):

@@ -70,6 +70,12 @@ def test_a_loop_in_a_loop():
     assert cycles(program(around, parts=[*parts, *outer])) == 3 * 3 * (5 + 7)
 
 
+def test_an_instruction_in_another_form_is_not_passed_over():
+    strange = line("%add.1", "add", "f32[8]{0:T(128)} %p, %p", cycles=5)
+    with pytest.raises(ValueError, match=r"not understood: %add\.1 = "):
+        cycles(program(strange))
+
+
 @pytest.mark.parametrize("kind", [dict(direction="GT"), dict(direction="NE")])
 def test_a_loop_that_counts_otherwise_is_not_guessed(kind):
     *parts, call = loop(**kind)

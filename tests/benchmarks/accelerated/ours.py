@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from bert_jax.arrays import PretrainBatch, Tokens
+from bert_jax.arrays import PretrainBatch
 from bert_jax.config import PretrainConfig
 from bert_jax.fields import build
 from bert_jax.tasks.pretrain import init_params, make_step, run_state_shapes
@@ -22,7 +22,6 @@ from bert_jax.training.state import init_state
 from tests.benchmarks.accelerated.work import (
     NO_DEVICE,
     PROBES,
-    VOCAB_SIZE,
     Measured,
     Work,
     give_up,
@@ -30,27 +29,16 @@ from tests.benchmarks.accelerated.work import (
     step_ms,
     tell,
 )
+from tests.benchmarks.full_rows import full_rows
 
 
 def make_batch(work: Work, batch_size: int) -> PretrainBatch:
     """Full rows of one instance, random tokens."""
-    rng = np.random.default_rng(0)
-    shape = (batch_size, work.length)
-    positions = np.broadcast_to(np.arange(work.length, dtype=np.int32), shape)
-    places = rng.permuted(positions[:, 1:], axis=1)[:, : work.predictions]
-    return PretrainBatch(
-        tokens=Tokens(
-            ids=rng.integers(5, VOCAB_SIZE, shape, np.int32),
-            segments=(positions >= work.length // 2).astype(np.int32),
-            positions=positions,
-            instances=np.ones(shape, np.int32),
-        ),
-        mask_positions=np.sort(places, axis=1),
-        mask_labels=rng.integers(5, VOCAB_SIZE, places.shape, np.int32),
-        mask_weights=np.ones(places.shape, np.float32),
-        cls_positions=np.zeros((batch_size, 1), np.int32),
-        next_labels=rng.integers(2, size=(batch_size, 1), dtype=np.int32),
-        next_weights=np.ones((batch_size, 1), np.float32),
+    return full_rows(
+        np.random.default_rng(0),
+        rows=batch_size,
+        length=work.length,
+        predictions=work.predictions,
     )
 
 

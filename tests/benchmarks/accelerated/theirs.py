@@ -17,7 +17,6 @@ from transformers.models.bert import modeling_bert
 from tests.benchmarks.accelerated.work import (
     NO_DEVICE,
     PROBES,
-    VOCAB_SIZE,
     Measured,
     Work,
     give_up,
@@ -25,11 +24,15 @@ from tests.benchmarks.accelerated.work import (
     step_ms,
     tell,
 )
+from tests.benchmarks.full_rows import VOCABULARY
 
 
 def make_model(work: Work, device: torch.device) -> transformers.BertForPreTraining:
     """With fresh parameters in float32."""
-    modeling_bert._prepare_4d_attention_mask_for_sdpa = lambda *_, **__: None
+    name = "_prepare_4d_attention_mask_for_sdpa"
+    if not hasattr(modeling_bert, name):
+        raise RuntimeError(f"this transformers has no {name}: its attention would keep the mask")
+    setattr(modeling_bert, name, lambda *_, **__: None)
     config = work.config().model
     return (
         transformers.BertForPreTraining._from_config(
@@ -56,7 +59,7 @@ def make_batch(work: Work, batch_size: int, device: torch.device) -> dict[str, t
     shape = (batch_size, work.length)
 
     def ids() -> torch.Tensor:
-        return torch.randint(5, VOCAB_SIZE, shape, generator=generator)
+        return torch.randint(5, VOCABULARY, shape, generator=generator)
 
     order = torch.rand(shape, generator=generator).argsort(dim=1)
     segments = (torch.arange(work.length) >= work.length // 2).long().expand(shape)

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-VOCAB_SIZE = 30_522
+from tests.benchmarks.full_rows import VOCABULARY
+
 PREDICTIONS = {128: 20, 512: 80}  # masked tokens of a row, as published
 DROPOUT = 0.1
 PROBES = (8, 16)  # rows of the batches whose memory says how much a row needs
@@ -42,7 +43,7 @@ class Work:
         variant = "tiny" if self.device == "cpu" else ""
         config = importlib.import_module(f"configs.pretrain_{self.size}").get_config(variant)
         config.model.update(
-            vocab_size=VOCAB_SIZE,
+            vocab_size=VOCABULARY,
             positions=max(self.length, config.model.positions),
             dropout=DROPOUT,
             attention_dropout=self.attention_dropout,

@@ -14,6 +14,7 @@ from bert_jax.data import dataset, prepare
 from bert_jax.training.checkpoint import DIRECTORY, Checkpoints
 from bert_jax.training.logging import read_metrics
 from bert_jax.training.metrics import TOKENS
+from tests.benchmarks.made_by import OUR_CODE, made_by
 from tests.benchmarks.quality import curve
 from tests.benchmarks.quality.curve import Curve, Point, tokens_at, training_seconds
 from tests.benchmarks.quality.heldout import Evaluator
@@ -50,6 +51,7 @@ class OurRuns:
             "without": without,
             "config": self.config,
             "data": self.identity,
+            **made_by(("jax", "jaxlib", "flax"), OUR_CODE),
         }
         found = curve.read(directory)
         if found and found.made_with == made_with:

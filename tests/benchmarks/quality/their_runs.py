@@ -12,11 +12,13 @@ from typing import Any
 
 from bert_jax.config import ModelConfig
 from bert_jax.workdir import TOKENIZER, write_json
+from tests.benchmarks.made_by import made_by
 from tests.benchmarks.quality import curve
 from tests.benchmarks.quality.curve import Curve, Point
 from tests.benchmarks.quality.heldout import BLOCKS, Evaluator, from_hugging_face
 
 PUBLISHED, SAME = MODELS = ("published", "same")
+THEIR_CODE = "tests/benchmarks/quality/theirs.py"
 # Where they say the same as a config here.
 GELU = {"erf": "gelu", "tanh": "gelu_new"}
 
@@ -76,6 +78,7 @@ class TheirRuns:
             "minutes": minutes,
             "data": self.identity,
             "config": bert_config(self.model, variant.model),
+            **made_by(("torch", "transformers"), (THEIR_CODE,)),
         }
         found = curve.read(directory)
         if found and found.made_with == made_with:
