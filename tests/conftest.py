@@ -24,3 +24,19 @@ install_import_hook(
 # The same examples on every run, and no time limit for one: compilation takes seconds.
 hypothesis.settings.register_profile("suite", deadline=None, derandomize=True, max_examples=60)
 hypothesis.settings.load_profile("suite")
+
+# What befell a run of `faults/`: a property of a test's report, which goes between processes.
+TOLD = "what befell a run"
+
+
+def pytest_terminal_summary(terminalreporter):
+    """The table of it, in Markdown; here, since no other conftest is known to the process that
+    only hands out the tests."""
+    calls = terminalreporter.getreports("passed")
+    told = [row for call in calls for name, row in call.user_properties if name == TOLD]
+    if told:
+        terminalreporter.section("faults")
+        terminalreporter.write_line("| what was done | times | what was lost, and what was said |")
+        terminalreporter.write_line("|---|---|---|")
+        for what, times, lost in told:
+            terminalreporter.write_line(f"| {what} | {times} | {lost} |")

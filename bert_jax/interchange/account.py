@@ -24,7 +24,7 @@ class Account:
     loaded: dict[str, str] = field(default_factory=dict)  # parameter -> tensor in the file
     left_out: dict[str, str] = field(default_factory=dict)  # tensor in the file -> why
     made: dict[str, Made] = field(default_factory=dict)  # by what it is to be called
-    widened: dict[str, int] = field(default_factory=dict)  # type in the file -> tensors
+    converted: dict[str, int] = field(default_factory=dict)  # type in the file -> tensors
 
 
 def table(account: Account, params: Params) -> str:
@@ -43,7 +43,7 @@ def table(account: Account, params: Params) -> str:
     for how, found in _by_value({path: made.how for path, made in account.made.items()}).items():
         count = sum(account.made[path].numbers for path in found)
         lines.append(f"{'made anew':12}{len(found):>9,}{count:>15,}  {_named(found)}: {how}")
-    for kind, count in account.widened.items():
+    for kind, count in account.converted.items():
         what, note = ("rounded", "") if kind == "float64" else ("widened", ", the same numbers")
         lines.append(f"{what:12}{count:>9,}{'':>15}  {kind} to float32{note}")
     return "\n".join(lines)

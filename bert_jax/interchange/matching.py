@@ -127,7 +127,7 @@ def _read(
             " that are not quantized."
         )
     if kind != "float32":
-        account.widened[kind] = account.widened.get(kind, 0) + 1
+        account.converted[kind] = account.converted.get(kind, 0) + 1
     account.loaded[row.ours] = stored.source
     shape = names.size_of(row.shape, architecture.model, architecture.classes)
     return names.to_ours(np.asarray(array, np.float32), row, shape)

@@ -100,7 +100,7 @@ def _check_case(directory: Path) -> None:
     if lower.get("do_lower_case") and tokenizer.get("do_lower_case") is False:
         raise InputError(
             f"{files[0]} makes texts small and the tokenizer of {files[1]} does not: set"
-            f" do_lower_case there to true, or {ALONE}"
+            f" do_lower_case to true in {SETTINGS_FILE}, or {ALONE}"
         )
 
 

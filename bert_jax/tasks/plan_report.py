@@ -77,7 +77,7 @@ def _time(numbers: list[dict[str, Any]]) -> list[tuple[str, list[str]]]:
             for name in _formulas(numbers)
         ),
         (
-            "    moved beside it, for no time, GiB",
+            "    moved meanwhile, counted free, GiB",
             cells(lambda each: f"{each['hidden_bytes'] / GIB:.2f}"),
         ),
         ("", [""] * len(numbers)),

@@ -59,8 +59,8 @@ def search(work: Work, where: Slice, *, fast: bool) -> tuple[Work, SlicePlan]:
     if best is None:
         missing, said = min(too_large)
         raise InputError(
-            f"no plan of {len(tried)} fits {where.topology}: the nearest, {said}, has {missing:,}"
-            " bytes of a chip too few: take more chips, or chips with more memory."
+            f"no plan of {len(tried)} fits {where.topology}, and of the nearest, {said}, a chip has"
+            f" {missing:,} bytes too few: take more chips, or chips with more memory."
         )
     if twice := _with_more_microbatches(*best, 2.0):
         take(twice)

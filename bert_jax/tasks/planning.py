@@ -35,6 +35,9 @@ def run(
     Returns what is printed `as_json`. Raises InputError where the run would not run on a slice,
     before any is planned; and after the plans there are have been printed, where one does not
     fit, with the bytes and what would fit.
+
+    The devices here take no part; that jax leaves them alone is for the caller to say, as the
+    command does with jax_platforms=cpu.
     """
     work, notes = _work(build(PretrainConfig, config))
     if not topologies:

@@ -234,7 +234,7 @@ class Tuning:
 
     def _first_state(self) -> TrainState:
         """A fresh state, with the pretrained encoder where there is one; and its head, where that
-        is of the same task and the same labels."""
+        is of the same task and the same labels, in the same order."""
         config, program = self._config, self._program
         state = init_state(
             program.forward.init_params,
@@ -246,7 +246,9 @@ class Tuning:
         found = self._start.pretrained
         if found is None:
             return state
-        has_head = (found.task, found.labels) == (config.task, self._data.task.labels)
+        labels = self._data.task.labels
+        # One label, of a number or a choice, says nothing of what it means.
+        has_head = (found.task, found.labels) == (config.task, labels) and len(labels) > 1
         names = tuple(name for name in state.params if has_head or name in ("encoder", "pooler"))
         params = load_modules(found, state.params, names, print)
         return state._replace(params=params)

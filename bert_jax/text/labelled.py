@@ -15,7 +15,8 @@ from bert_jax.text import files, packages, suites
 
 NOT_IN_KEY = re.compile("[^\u4e00-\u9fffA-Za-z0-9]")
 NOT_ALPHANUMERIC = re.compile(r"[\W_]")
-SYLLABLES = re.compile("[\u3041-\u30ff\uac00-\ud7a3]")  # kana, hangul
+SYLLABLES = re.compile("[\u3041-\u3096\u30a1-\u30fa\uac00-\ud7a3]")  # kana, hangul
+INDICATORS = {"0", "1", "0.0", "1.0", "True", "False"}
 
 # What the id of a row is called: by CLUE, by TFDS (which shuffles GLUE's rows), by GLUE's files.
 IDS = ("id", "idx", "index")
@@ -133,16 +134,17 @@ def as_classes(value: Any, name: str, where: str, *, separator: str) -> tuple[st
             " or text with config.data.label_separator between the labels."
         )
     value = list(value)
-    if len(set(map(str, value))) < len(value) and all(one in (0, 1) for one in value):
+    written = [str(one) for one in value]
+    if len(set(written)) < len(written) and INDICATORS.issuperset(written):
         raise InputError(
-            f"{where}: field {name!r} is {value}, which says 0 or 1 of each label: write the names"
-            " of those that hold."
+            f"{where}: field {name!r} is {', '.join(written)}, which says 0 or 1 of each label:"
+            " write the names of those that hold."
         )
     return tuple(sorted({as_class(label, name, where) for label in value}))
 
 
 def in_order(labels: Collection[str]) -> tuple[str, ...]:
-    """By their numbers where all are whole numbers, and else as text."""
+    """By their numbers where all are natural numbers, and else as text."""
     is_numbered = all(label.isdecimal() for label in labels)
     return tuple(sorted(labels, key=(lambda label: (int(label), label)) if is_numbered else None))
 
@@ -200,7 +202,7 @@ def _key(text: str) -> str:
     # syllables (Japanese, of which they would leave the nouns alone), all letters do.
     text = text.encode("utf-8", "ignore").decode()
     key, letters = NOT_IN_KEY.sub("", text), NOT_ALPHANUMERIC.sub("", text)
-    is_foreign = 4 * len(key) < len(letters) or 4 * len(SYLLABLES.findall(text)) > len(letters)
+    is_foreign = 4 * len(key) < len(letters) or 4 * len(SYLLABLES.findall(letters)) > len(letters)
     return letters if is_foreign else key
 
 

@@ -12,6 +12,7 @@ ENTITY = re.compile("[BIMELSU](-.*)?")
 BARE = re.compile("[BIMELSU]")  # of tags without types: chunks, Chinese words
 # What looks like a scheme and is written in no way that is known here: B_PER, PER-B.
 OTHER_FORMS = re.compile("[BIMELSU]_.+|.+[-_][BIMELSU]")
+OTHER_BEGINNINGS = re.compile("B_.+|.+[-_]B")
 NO_TYPE = "_"
 PLAIN = "plain"  # no scheme: parts of speech, say
 # By the prefixes beside O; of several that fit, the first.
@@ -45,10 +46,11 @@ def scheme_of(tags: Iterable[str]) -> str:
 
 
 def in_another_form(tags: Iterable[str]) -> str:
-    """The first of the tags where all but O seem to be of a scheme, in a form not known; or ""."""
+    """A tag that begins an entity, where all but O seem to be of a scheme in a form not known;
+    else ""."""
     others = sorted(set(tags) - {OUTSIDE})
-    if scheme_of(others) == PLAIN and others and all(map(OTHER_FORMS.fullmatch, others)):
-        return others[0]
+    if scheme_of(others) == PLAIN and all(map(OTHER_FORMS.fullmatch, others)):
+        return next(filter(OTHER_BEGINNINGS.fullmatch, others), "")
     return ""
 
 

@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from bert_jax.errors import InputError
+
 COLLECTIVES = frozenset(
     {"all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute"}
     | {"all-reduce-start", "all-gather-start", "collective-permute-start", "ragged-all-to-all"}
@@ -84,7 +86,7 @@ def executed(text: str) -> Iterator[Executed]:
     A collective is given on its own also where it is fused or runs beside others; one that goes
     on through several fusions is given once. Of the branches of a conditional the one with the
     most cycles is taken. Raises ValueError for a loop whose number of rounds does not stand in
-    its condition, and for what `parse` cannot read.
+    its condition, and InputError for what `parse` cannot read.
     """
     computations, entry = parse(text)
     begun: set[str] = set()  # channels of collectives within fusions
@@ -99,7 +101,7 @@ def executed(text: str) -> Iterator[Executed]:
 def parse(text: str) -> tuple[Computations, str]:
     """The computations by name, of each its instructions by name; and the name of the entry.
 
-    Raises ValueError for an instruction that it cannot read.
+    Raises InputError for an instruction that it cannot read.
     """
     computations: Computations = {}
     entry, current = "", {}
@@ -110,7 +112,10 @@ def parse(text: str) -> tuple[Computations, str]:
         elif found := _INSTRUCTION.match(line):
             current[found[2]] = _instruction(found)
         elif _STATEMENT.match(line):
-            raise ValueError(f"an instruction of the program is not understood: {line.strip()}")
+            raise InputError(
+                f"the program holds an instruction that is not understood, {line.strip()}: add its"
+                " form to bert_jax/training/hlo.py."
+            )
     return computations, entry
 
 

@@ -9,7 +9,7 @@ r"""The same fine-tuning with bert_jax and with Hugging Face PyTorch on the CPU,
 `--config=configs/finetune_sentiment.py --config.model.compute_dtype=float32`. Either takes
 `--config.FIELD=VALUE`; `--rows` cuts the training rows by hash, 0 = all.
 
-Both begin with the tensors of one workdir (theirs exported by bert_jax.convert), with a fresh
+Both begin with the encoder of one workdir (theirs exported by bert_jax.convert), with a fresh
 head for each seed, and read the same token ids. Batch size, epochs, learning rate, warm-up and
 decay, AdamW with bias correction, what is not decayed, clipping, dropout, the steps at which is
 validated and the metric that chooses among them are the same; test metrics are those of the
@@ -47,11 +47,9 @@ from tests.benchmarks.finetuned.report import NAMES, Result, report
 from tests.benchmarks.finetuned.rows import digest, open_rows, write
 from tests.benchmarks.made_by import OUR_CODE, made_by
 
-# Of each the packages and the code that its results hang on.
-SYSTEMS = {
-    "ours": (("jax", "jaxlib", "flax"), OUR_CODE),
-    "theirs": (("torch", "transformers"), ("tests/benchmarks/finetuned/theirs.py",)),
-}
+# The packages of each.
+SYSTEMS = {"ours": ("jax", "jaxlib", "flax"), "theirs": ("torch", "transformers")}
+CODE = (*OUR_CODE, "tests/benchmarks/finetuned")
 # What theirs is: of another value there is no counterpart.
 SHARED: dict[str, Any] = {
     "model.compute_dtype": "float32",
@@ -88,7 +86,7 @@ def kept(path: Path, settings: dict[str, Any]) -> Result | None:
 
 def run_seed(system: str, spec: dict[str, Any], path: Path) -> Result:
     """In a process of its own, unless its result is there."""
-    settings = json.loads(json.dumps(spec | {"made_by": made_by(*SYSTEMS[system])}))
+    settings = json.loads(json.dumps(spec | {"made_by": made_by(SYSTEMS[system], CODE)}))
     if (found := kept(path, settings)) is not None:
         return found
     files = {name: path.with_suffix(f".{name}") for name in ("spec", "result", "log")}

@@ -1,5 +1,7 @@
 """Hugging Face's Flax BERT for a slice of TPUs, by the compiler that our plans ask."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,6 +23,11 @@ def lower(config: PretrainConfig, where: Slice, layers: int) -> Lowered:
     """Its step of so many layers in bfloat16, every chip with all parameters and its own rows."""
     import transformers
 
+    with jax.numpy_rank_promotion("allow"):  # which theirs is written for
+        return _lower(transformers, config, where, layers)
+
+
+def _lower(transformers: Any, config: PretrainConfig, where: Slice, layers: int) -> Lowered:
     bert = transformers.BertConfig(**sizes(config.model) | {"num_hidden_layers": layers})
     model, optimizer, update = flax_step(bert, dtype=jnp.bfloat16, has_parameters=False)
     mesh = Mesh(np.array(where.devices), "data")
@@ -39,7 +46,7 @@ def lower(config: PretrainConfig, where: Slice, layers: int) -> Lowered:
     return update.lower(placed(state), placed(inputs._asdict(), "data"))
 
 
-def plan(config: PretrainConfig, where: Slice) -> dict[str, float]:
+def plan(config: PretrainConfig, where: Slice) -> dict[str, Any]:
     """Milliseconds of a step and of its exchanges, and bytes of a chip, reckoned from steps of
     FEW and MORE layers as a plan's `--fast`."""
     found = []

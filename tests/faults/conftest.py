@@ -8,13 +8,13 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import TOLD
 from integration import corpus
 
 from bert_jax.data import prepare
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 120  # seconds until a run that tells nothing is killed
-TOLD = "what befell a run"  # a property of a test's report, which goes between processes
 
 
 class Victim:
@@ -120,15 +120,3 @@ def straight(tmp_path_factory, config_path, environment):
 def tell(record_property):
     """Adds a row to the table: what was done, how often, what was lost."""
     return lambda *row: record_property(TOLD, row)
-
-
-def pytest_terminal_summary(terminalreporter):
-    """The table, in Markdown."""
-    calls = terminalreporter.getreports("passed")
-    told = [row for call in calls for name, row in call.user_properties if name == TOLD]
-    if told:
-        terminalreporter.section("faults")
-        terminalreporter.write_line("| what was done | times | what was lost, and what was said |")
-        terminalreporter.write_line("|---|---|---|")
-        for what, times, lost in told:
-            terminalreporter.write_line(f"| {what} | {times} | {lost} |")

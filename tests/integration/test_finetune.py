@@ -79,16 +79,17 @@ def test_encoder_and_pooler_are_those_of_the_pretraining(
 def test_the_head_too_is_that_of_a_run_with_the_same_labels(
     from_scratch, reviews_path, tmp_path, monkeypatch, capsys
 ):
-    same = corpus.finetune_config(reviews_path, from_scratch)
+    run, _ = from_scratch
+    same = corpus.finetune_config(reviews_path, run)
     start = state_before_training(same, tmp_path / "same", monkeypatch)
-    wanted = saved(from_scratch)
+    wanted = saved(run)
     assert set(start) == set(wanted)
     for path, array in wanted.items():
         np.testing.assert_array_equal(start[path], array, err_msg=path)
     assert "fresh" not in capsys.readouterr().out
     rows = [(text, {"好评": "正面"}.get(label, label)) for text, label in corpus.reviews(200)]
     other = corpus.write_reviews(tmp_path / "other.csv", rows)
-    config = corpus.finetune_config(other, from_scratch)
+    config = corpus.finetune_config(other, run)
     start = state_before_training(config, tmp_path / "other", monkeypatch)
     path = "classifier/dense/kernel"
     assert (start[path] != wanted[path]).any()

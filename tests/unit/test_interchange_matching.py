@@ -1,5 +1,6 @@
 """Names, layouts and the account: which tensor becomes which parameter, and what of the rest."""
 
+import dataclasses
 import json
 import re
 
@@ -13,7 +14,7 @@ from bert_jax.arrays import Tokens
 from bert_jax.errors import InputError
 from bert_jax.interchange import architecture, names
 from bert_jax.interchange.account import table
-from bert_jax.interchange.matching import Allowed, take
+from bert_jax.interchange.matching import Allowed, fresh, take
 from bert_jax.interchange.stored import in_memory
 from bert_jax.model.bert import ClassifyModel, PretrainModel
 from bert_jax.training.record import by_path
@@ -224,11 +225,29 @@ def test_no_bert_at_all_is_named(tmp_path):
 def test_half_precision_is_widened_and_counted(tmp_path):
     arrays = {name: array.astype(np.float16) for name, array in foreign.tensors().items()}
     params, account = taken(tmp_path, arrays)
-    assert account.widened == {"float16": len(arrays)}
+    assert account.converted == {"float16": len(arrays)}
     wanted = arrays["bert.embeddings.word_embeddings.weight"].astype(np.float32)
     np.testing.assert_array_equal(params["encoder/embeddings/token"], wanted)
     arrays["bert.embeddings.LayerNorm.bias"] = np.zeros(12, np.int8)
     assert_refused(r"LayerNorm\.bias holds int8, and parameters are floats", tmp_path, arrays)
+
+
+def test_double_precision_is_rounded_and_it_says_so(tmp_path):
+    arrays = {name: array.astype(np.float64) for name, array in foreign.tensors().items()}
+    params, account = taken(tmp_path, arrays)
+    (line,) = (line for line in table(account, params).splitlines() if "float64" in line)
+    assert line.split() == ["rounded", str(len(arrays)), "float64", "to", "float32"]
+
+
+def test_a_head_is_made_anew_as_fine_tuning_begins_with_it(tmp_path):
+    (row,) = (row for row in names.HEADS if row.ours == "classifier/dense/kernel")
+    labels = tuple(map(str, range(1000)))
+    described_here = dataclasses.replace(described(tmp_path), labels=labels)
+    drawn, how = fresh(row, described_here)
+    deviation = described_here.model.init_stddev
+    assert how == "normal"
+    assert np.abs(drawn).max() > 3 * deviation
+    assert drawn.std() == pytest.approx(deviation, rel=0.05)
 
 
 def test_the_table_counts_every_tensor(tmp_path):

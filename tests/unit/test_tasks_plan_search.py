@@ -105,7 +105,7 @@ def test_where_nothing_helps_more_chips_do(compiler):
     # A quarter of 8 rows x 12 layers x 40 GiB; in parts it would not fit either.
     nearest = "mesh.data -1, mesh.fsdp 8, mesh.tensor 1, model.remat full, microbatches 1"
     over = 960 * GIB + 123 - V5E.hbm_bytes
-    message = f"no plan of 8 fits v5e:2x4: the nearest, {nearest}, has {over:,} bytes of a chip"
+    message = f"fits v5e:2x4, and of the nearest, {nearest}, a chip has {over:,} bytes too few"
     with pytest.raises(InputError, match=message):
         plan(config(), search_for=True)
 

@@ -214,7 +214,7 @@ def test_a_slice_that_nothing_fits_takes_no_other_plan_with_it(compiler, four_an
     compiler(state_gib=100)
     topologies = ("v5e:2x4", "v5e:2x2", "v5e:4x2")
     for as_json in (True, False):
-        with pytest.raises(InputError, match=r"^no plan of \d+ fits v5e:2x2: the nearest,"):
+        with pytest.raises(InputError, match=r"^no plan of \d+ fits v5e:2x2, and of the nearest,"):
             plan(config(), topologies=topologies, search_for=True, as_json=as_json)
         printed = capsys.readouterr().out
         if as_json:

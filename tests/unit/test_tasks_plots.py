@@ -1,6 +1,11 @@
 """Which lines the curves of a run have."""
 
-from bert_jax.tasks.plots import panels
+import json
+
+import pytest
+
+from bert_jax.errors import InputError
+from bert_jax.tasks.plots import draw_curves, panels
 
 
 def test_a_line_for_each_split_and_metric_that_was_logged():
@@ -18,3 +23,11 @@ def test_a_line_for_each_split_and_metric_that_was_logged():
         "accuracy": {"heldout accuracy": ([5], [0.5])},
     }
     assert panels([{"step": 1, "split": "train", "gradient_norm": 1.0}]) == {}
+
+
+def test_where_nothing_can_be_written_one_sentence_says_so(tmp_path):
+    point = {"step": 1, "split": "train", "loss": 1.0}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(point) + "\n")
+    (tmp_path / "curves.png").mkdir()
+    with pytest.raises(InputError, match=r"--workdir=.* cannot be written"):
+        draw_curves(tmp_path)

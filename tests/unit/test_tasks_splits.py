@@ -72,6 +72,17 @@ def test_named_test_rows_are_read_where_they_are_used(
     assert labels(labelled_rows(tested, data)) == known
 
 
+def test_what_the_hash_leaves_out_is_counted(tmp_path, capsys):
+    rows = [("a", "x"), ("b", "x"), ("b!", "y"), ("a.", "x"), ("?", "y")]
+    texts = [(f"c{n}", "xy"[n % 2]) for n in range(60)]
+    lines = "\n".join(f"{text},{label}" for text, label in [*rows, *texts])
+    (tmp_path / "a.csv").write_text(f"text,label\n{lines}\n")
+    data = data_of(train=str(tmp_path / "a.csv"))
+    splits = read_splits(Classify, data, is_tested=False)
+    assert sum(map(len, splits.values())) == 61
+    assert "cut by hash: 4 of 65 rows left out" in capsys.readouterr().out
+
+
 def test_no_test_rows_are_named(source, tmp_path):
     data = data_of(train=source, validation=source)
     with pytest.raises(InputError, match=r"^config\.data\.test is empty"):

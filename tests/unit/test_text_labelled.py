@@ -131,7 +131,9 @@ def test_a_list_of_labels_in_parquet(tmp_path):
     assert [row.label for row in read(tmp_path / "a.parquet", label_of)] == [("x", "y"), ()]
 
 
-@pytest.mark.parametrize("value", [[1, 0, 1], [0, 0], [1.0, 0.0, 0.0], [True, False, False]])
+@pytest.mark.parametrize(
+    "value", [[1, 0, 1], [0, 0], [1.0, 0.0, 0.0], [True, False, False], "1|0|1"]
+)
 def test_indicators_are_no_labels(value):
     with pytest.raises(InputError, match=r"^a:1: field 'label' is .* 0 or 1 of each label"):
         as_classes(value, "label", "a:1", separator="|")

@@ -48,6 +48,7 @@ def test_the_scheme_is_found(tags, scheme):
         ("O B-PER I-PER", ""),
         ("NN VB O", ""),
         ("B_PER NN", ""),  # one alone may be called so
+        ("N-S V-S", ""),
         ("O", ""),
     ],
 )

@@ -2,6 +2,7 @@
 
 import pytest
 
+from bert_jax.errors import InputError
 from bert_jax.training.hlo import executed, parse
 
 CYCLES = 'backend_config={"window_config":{"estimated_cycles":"%d","iteration_bounds":["1"]}}'
@@ -72,7 +73,7 @@ def test_a_loop_in_a_loop():
 
 def test_an_instruction_in_another_form_is_not_passed_over():
     strange = line("%add.1", "add", "f32[8]{0:T(128)} %p, %p", cycles=5)
-    with pytest.raises(ValueError, match=r"not understood: %add\.1 = "):
+    with pytest.raises(InputError, match=r"not understood, %add\.1 = "):
         cycles(program(strange))
 
 

@@ -14,11 +14,11 @@ from bert_jax.data import dataset, prepare
 from bert_jax.training.checkpoint import DIRECTORY, Checkpoints
 from bert_jax.training.logging import read_metrics
 from bert_jax.training.metrics import TOKENS
-from tests.benchmarks.made_by import OUR_CODE, made_by
+from tests.benchmarks.made_by import made_by
 from tests.benchmarks.quality import curve
 from tests.benchmarks.quality.curve import Curve, Point, tokens_at, training_seconds
 from tests.benchmarks.quality.heldout import Evaluator
-from tests.benchmarks.quality.their_runs import Variant
+from tests.benchmarks.quality.their_runs import CODE, Variant
 
 ABLATIONS = ("pairs", "packing", "gathered_head", "schedule", "batch")
 # Of these the dataset is prepared anew, from the same documents and with the same vocabulary.
@@ -51,7 +51,7 @@ class OurRuns:
             "without": without,
             "config": self.config,
             "data": self.identity,
-            **made_by(("jax", "jaxlib", "flax"), OUR_CODE),
+            **made_by(("jax", "jaxlib", "flax"), CODE),
         }
         found = curve.read(directory)
         if found and found.made_with == made_with:

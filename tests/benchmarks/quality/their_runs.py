@@ -12,13 +12,13 @@ from typing import Any
 
 from bert_jax.config import ModelConfig
 from bert_jax.workdir import TOKENIZER, write_json
-from tests.benchmarks.made_by import made_by
+from tests.benchmarks.made_by import OUR_CODE, made_by
 from tests.benchmarks.quality import curve
 from tests.benchmarks.quality.curve import Curve, Point
 from tests.benchmarks.quality.heldout import BLOCKS, Evaluator, from_hugging_face
 
 PUBLISHED, SAME = MODELS = ("published", "same")
-THEIR_CODE = "tests/benchmarks/quality/theirs.py"
+CODE = (*OUR_CODE, "tests/benchmarks/quality")
 # Where they say the same as a config here.
 GELU = {"erf": "gelu", "tanh": "gelu_new"}
 
@@ -78,7 +78,7 @@ class TheirRuns:
             "minutes": minutes,
             "data": self.identity,
             "config": bert_config(self.model, variant.model),
-            **made_by(("torch", "transformers"), (THEIR_CODE,)),
+            **made_by(("torch", "transformers"), CODE),
         }
         found = curve.read(directory)
         if found and found.made_with == made_with:
@@ -107,7 +107,7 @@ class TheirRuns:
     def found(self, minutes: float) -> list[Curve]:
         """Those of so many minutes that have ended before."""
         curves = (curve.read(folder) for folder in sorted(self.workdir.glob("theirs_*")))
-        wanted = {"minutes": minutes, "data": self.identity}
+        wanted = {"minutes": minutes, "data": self.identity, **made_by((), CODE)}
         return [each for each in curves if each and wanted.items() <= each.made_with.items()]
 
     def _evaluated(self, directory: Path) -> Iterator[Point]:
