@@ -29,7 +29,7 @@ pytest.importorskip("libtpu", reason="libtpu is an extra: pip install bert_jax[t
 pytestmark = pytest.mark.slow
 
 # Milliseconds of two_layers() on v5e:4x4, by the libtpu that says so: another may say otherwise.
-PINNED = {"0.0.52": 0.0}
+PINNED = {"0.0.52": 14.107}
 
 
 def sized(layers, **changes):
@@ -75,7 +75,7 @@ def test_the_parts_of_a_step_are_found():
     assert sum(groups.values()) == pytest.approx(two_layers()["step_ms"])
     # Most of dropout is within the kernels of what is dropped from.
     parts = set(groups) - {"other", "copies", "dropout"}
-    assert all(groups[name] > 0.01 * two_layers()["step_ms"] for name in parts), groups
+    assert all(groups[name] > 0.02 * two_layers()["step_ms"] for name in parts), groups
     assert groups["other"] < 0.05 * two_layers()["step_ms"]
 
 
