@@ -47,8 +47,8 @@ def run() -> None:
             f"--pair is given {len(given.pair)} times and --text {len(given.text)} times: give one"
             " of each for every pair."
         )
-    for flag in ("text", "pair", "choice"):
-        _check_is_utf8(flag, given[flag].value)
+    for flag, values in (("text", given.text), ("pair", given.pair), ("choice", given.choice)):
+        _check_is_utf8(flag, values)
     if given.text:
         pairs = given.pair or [""] * len(given.text)
         texts = [

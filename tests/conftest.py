@@ -4,6 +4,7 @@ import os
 
 import hypothesis
 import jax
+import told
 from jaxtyping import install_import_hook
 
 jax.config.update("jax_platforms", "cpu")
@@ -25,18 +26,7 @@ install_import_hook(
 hypothesis.settings.register_profile("suite", deadline=None, derandomize=True, max_examples=60)
 hypothesis.settings.load_profile("suite")
 
-# What befell a run of `faults/`: a property of a test's report, which goes between processes.
-TOLD = "what befell a run"
-
 
 def pytest_terminal_summary(terminalreporter):
-    """The table of it, in Markdown; here, since no other conftest is known to the process that
-    only hands out the tests."""
-    calls = terminalreporter.getreports("passed")
-    told = [row for call in calls for name, row in call.user_properties if name == TOLD]
-    if told:
-        terminalreporter.section("faults")
-        terminalreporter.write_line("| what was done | times | what was lost, and what was said |")
-        terminalreporter.write_line("|---|---|---|")
-        for what, times, lost in told:
-            terminalreporter.write_line(f"| {what} | {times} | {lost} |")
+    """Here, as no other conftest is known to the process that only hands out the tests."""
+    told.write(terminalreporter)

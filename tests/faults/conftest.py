@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import TOLD
 from integration import corpus
+from told import TOLD
 
 from bert_jax.data import prepare
 
