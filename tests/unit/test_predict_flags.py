@@ -20,7 +20,7 @@ class Flags:
     def _define(self, name, default, *_, **__):
         setattr(self.FLAGS, name, default)
 
-    DEFINE_string = DEFINE_multi_string = DEFINE_bool = _define
+    DEFINE_string = DEFINE_multi_string = DEFINE_list = DEFINE_bool = _define
 
 
 @pytest.fixture
