@@ -1,16 +1,17 @@
 """What the entry points share: flags, and errors a user can act on."""
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from bert_jax import process
 from bert_jax.errors import InputError, Interrupted
-from bert_jax.fields import Values
+from bert_jax.fields import Values, hint
 
 CONFIG = "config"
 
@@ -75,7 +76,7 @@ def _parse(argv: list[str]) -> list[str]:
         path = _config_path(argv)
         if not Path(path).is_file():
             stop(f"--config={path} is no file: name one, such as those in configs/.")
-        stop(f"--config={path}: {_sentence(error)}")
+        stop(f"--config={path}: {_unknown_field(argv) or _sentence(error)}")
     if left[1:]:
         stop(f"{left[1]!r} is not a flag: write --name=value.")
     logging.set_verbosity(logging.WARNING)
@@ -84,10 +85,44 @@ def _parse(argv: list[str]) -> list[str]:
 
 def _config_path(argv: list[str]) -> str:
     """The file that --config names, also where its flag could not be parsed."""
+    return _config_as_given(argv).partition(":")[0]
+
+
+def _config_as_given(argv: list[str]) -> str:
     given = flags.FlagValues()
     flags.DEFINE_string(CONFIG, "", "", flag_values=given)
     given(argv, known_only=True)
-    return given[CONFIG].value.partition(":")[0]
+    return given[CONFIG].value
+
+
+def _unknown_field(argv: list[str]) -> str:
+    """A sentence on the first `--config.FIELD` that the file does not have; "" if it has all."""
+    alone = [argv[0], f"--{CONFIG}={_config_as_given(argv)}"]
+    given = flags.FlagValues()
+    config = config_flags.DEFINE_config_file(CONFIG, flag_values=given, sys_argv=alone)
+    try:
+        given(alone)
+        holder = config.value
+    except Exception:  # the file itself: its own message is the better one
+        return ""
+    fields = (re.match(rf"--?(?:no)?{CONFIG}\.([^=]+)", argument) for argument in argv)
+    return next(filter(None, (_unknown_in(holder, field[1]) for field in fields if field)), "")
+
+
+def _unknown_in(holder: Any, field: str) -> str:
+    path = CONFIG
+    for name, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", field):
+        if index:
+            if not isinstance(holder, list | tuple) or int(index) >= len(holder):
+                return f"{path} has no element [{index}]."
+            path, holder = f"{path}[{index}]", holder[int(index)]
+        else:
+            if not isinstance(holder, ConfigDict):
+                return f"{path} has no fields, so {path}.{name} cannot be set."
+            if name not in holder:
+                return f"{path}.{name} is not a field; {hint(name, list(holder), path)}"
+            path, holder = f"{path}.{name}", holder[name]
+    return ""
 
 
 def _sentence(error: Exception) -> str:

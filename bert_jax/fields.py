@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 
 from ml_collections import ConfigDict
@@ -24,13 +24,19 @@ def build(cls: type[T], values: Values, path: str = "config") -> T:
     types = typing.get_type_hints(cls)
     for name in values:
         if name not in types:
-            near = difflib.get_close_matches(name, types, n=1)
-            hint = f"did you mean {path}.{near[0]}?" if near else f"known: {', '.join(types)}."
-            raise InputError(f"{path}.{name} is not a field of {cls.__name__}; {hint}")
+            raise InputError(
+                f"{path}.{name} is not a field of {cls.__name__}; {hint(name, types, path)}"
+            )
     missing = [name for name in types if name not in values]
     if missing:
         raise InputError(f"{path}.{missing[0]} is missing; {cls.__name__} needs it.")
     return cls(**{name: _typed(types[name], values[name], f"{path}.{name}") for name in types})
+
+
+def hint(name: str, known: Collection[str], path: str) -> str:
+    """What may have been meant by the field `name` of `path`, of those that are known there."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {path}.{near[0]}?" if near else f"known: {', '.join(known)}."
 
 
 def _typed(kind: Any, value: Any, path: str) -> Any:

@@ -82,6 +82,25 @@ def config_typo(folder, made):
     return pretrain(folder, "--config.optimizer.learning_rat=1e-3")
 
 
+def config_typo_far_from_all(folder, made):
+    return pretrain(folder, "--config.model.hiden=3")
+
+
+def config_typo_in_an_element(folder, made):
+    return (
+        *("pretrain", "--config=configs/pretrain_phases.py", f"--workdir={folder}/out"),
+        "--config.then[0].batch_sise=3",
+    )
+
+
+def config_field_of_a_number(folder, made):
+    return pretrain(folder, "--config.batch_size.x=3")
+
+
+def config_element_missing(folder, made):
+    return pretrain(folder, "--config.then[7].steps=3")
+
+
 def config_wrong_type(folder, made):
     return pretrain(folder, "--config.batch_size=many")
 
@@ -227,7 +246,11 @@ CASES = {
     label_empty: r"train\.csv:3: the label in field 'label' is empty",
     label_field_missing: r"train\.csv:2 has no field 'label'; it has 'text', 'stars'",
     label_never_seen: r"validation\.csv:3: label '中评' was never seen in training",
-    config_typo: r"learning_rat\b.*[Dd]id you mean.*learning_rate",
+    config_typo: r"optimizer\.learning_rat is not a field; did you mean .*\.learning_rate\?",
+    config_typo_far_from_all: r"config\.model\.hiden is not a field; known: .*width",
+    config_typo_in_an_element: r"config\.then\[0\]\.batch_sise .*config\.then\[0\]\.batch_size\?",
+    config_field_of_a_number: r"config\.batch_size has no fields, so config\.batch_size\.x",
+    config_element_missing: r"config\.then has no element \[7\]",
     config_wrong_type: r"config\.batch_size.*many",
     config_file_missing: r"--config=configs/pretrain_huge\.py is no file",
     config_variant_missing: r"--config=configs/pretrain_large\.py:huge: .*no variant 'huge'.*tiny",
