@@ -13,9 +13,24 @@ from bert_jax.text.labelled import of_contexts
 JSON = ".json"
 IMPOSSIBLE = "is_impossible"
 ROWS = (".jsonl", files.PARQUET)  # a table's cell holds no list of answers
-FORM = "give data[].paragraphs[] with context and qas[], and these with id, question and answers"
 NOWHERE = -1  # of an answer after the first, which is right as a text alone
 LONGEST_SHOWN = 60  # characters of an answer in a message
+
+
+class _Form(NamedTuple):
+    """How a JSON file names its parts."""
+
+    name: str
+    parts: str
+
+
+SQUAD = _Form(
+    "SQuAD", "data[].paragraphs[] with context and qas[], and these with id, question and answers"
+)
+CMRC = _Form(
+    "CMRC2018",
+    "a list of context_text and qas[], and these with query_id, query_text and answers[]",
+)
 
 
 class Answer(NamedTuple):
@@ -46,11 +61,13 @@ def read_questions(source: str, data: LabelledDataConfig) -> list[Question]:
     """All questions of one source, in its own order.
 
     A source is a path or glob, local or gs://, of .json files in the form of SQuAD 1.1 or 2.0
-    (CMRC2018 and DRCD have it too) or of .jsonl or .parquet files with the fields of `data`, or
-    `tfds:NAME[:VERSION][:SPLIT]`. In rows the answers are a list of {text, answer_start}, or
-    both as lists. Where `is_impossible` is true there are none, whatever stands there.
+    (DRCD has it too, and CMRC2018 has been published in it) or in that of CMRC2018 itself, of
+    .jsonl or .parquet files with the fields of `data`, or `tfds:NAME[:VERSION][:SPLIT]`. In rows
+    the answers are a list of {text, answer_start}, or both as lists. Where `is_impossible` is
+    true there are none, whatever stands there.
     The first answer stands at its answer_start, for training learns it; of the others that do
-    not the text is right all the same.
+    not the text is right all the same. CMRC2018 itself says no place: there the first answer is
+    one that stands in the context, at the first place where it does.
     Raises InputError where something cannot be read, or if there is no question.
     """
     kind = files.scheme(source)
@@ -82,17 +99,40 @@ def _from_files(source: str, data: LabelledDataConfig) -> Iterator[_Raw]:
 
 
 def _from_json(path: str) -> Iterator[_Raw]:
-    for article, at in _items(_whole(path), "data", path, "it"):
-        for paragraph, at_paragraph in _items(article, "paragraphs", path, at):
-            context = _part(paragraph, "context", path, at_paragraph)
-            for question, at_question in _items(paragraph, "qas", path, at_paragraph):
-                name = str(_part(question, "id", path, at_question))
+    whole = _whole(path)
+    return _from_cmrc(whole, path) if isinstance(whole, list) else _from_squad(whole, path)
+
+
+def _from_squad(whole: Any, path: str) -> Iterator[_Raw]:
+    for article, at in _items(whole, "data", path, "it", SQUAD):
+        for paragraph, at_paragraph in _items(article, "paragraphs", path, at, SQUAD):
+            context = _part(paragraph, "context", path, at_paragraph, SQUAD)
+            for question, at_question in _items(paragraph, "qas", path, at_paragraph, SQUAD):
+                name = str(_part(question, "id", path, at_question, SQUAD))
                 where = f"{path}, question {name}"
                 is_impossible = question.get(IMPOSSIBLE, False)
-                answers = [] if is_impossible else _part(question, "answers", path, at_question)
-                asked = _part(question, "question", path, at_question)
+                answers = (
+                    [] if is_impossible else _part(question, "answers", path, at_question, SQUAD)
+                )
+                asked = _part(question, "question", path, at_question, SQUAD)
                 found = _pairs(answers, "answers", where)
                 yield _Raw(name, context, asked, found, where, f"{path}, {at_question}")
+
+
+def _from_cmrc(whole: list[Any], path: str) -> Iterator[_Raw]:
+    for number, paragraph in enumerate(whole):
+        at = f"[{number}]"
+        context = _part(paragraph, "context_text", path, at, CMRC)
+        for question, at_question in _items(paragraph, "qas", path, at, CMRC):
+            name = str(_part(question, "query_id", path, at_question, CMRC))
+            where = f"{path}, question {name}"
+            asked = _part(question, "query_text", path, at_question, CMRC)
+            texts = [text for text, _ in _items(question, "answers", path, at_question, CMRC)]
+            context = _text(context, "context", where)
+            found = [(text, context.find(_text(text, "answer", where))) for text in texts]
+            # Those that stand nowhere come last, for the first one is learnt.
+            found.sort(key=lambda answer: answer[1] == NOWHERE)
+            yield _Raw(name, context, asked, found, where, f"{path}, {at_question}")
 
 
 def _whole(path: str) -> Any:
@@ -107,17 +147,21 @@ def _whole(path: str) -> Any:
         raise InputError(f"{path} cannot be read as JSON ({error}); mend it.") from error
 
 
-def _part(node: Any, name: str, path: str, at: str) -> Any:
+def _part(node: Any, name: str, path: str, at: str, form: _Form) -> Any:
     if not isinstance(node, dict) or name not in node:
-        raise InputError(f"{path} is not in the form of SQuAD: {at} has no {name!r}; {FORM}.")
+        raise InputError(
+            f"{path} is not in the form of {form.name}: {at} has no {name!r}; give {form.parts}."
+        )
     return node[name]
 
 
-def _items(node: Any, name: str, path: str, at: str) -> Iterator[tuple[Any, str]]:
+def _items(node: Any, name: str, path: str, at: str, form: _Form) -> Iterator[tuple[Any, str]]:
     """The items of a list, each with its place in the file."""
-    items = _part(node, name, path, at)
+    items = _part(node, name, path, at, form)
     if not isinstance(items, list):
-        raise InputError(f"{path} is not in the form of SQuAD: {name!r} is no list; {FORM}.")
+        raise InputError(
+            f"{path} is not in the form of {form.name}: {name!r} is no list; give {form.parts}."
+        )
     for number, item in enumerate(items):
         yield item, f"{'' if at == 'it' else f'{at}.'}{name}[{number}]"
 
@@ -211,6 +255,11 @@ def _place(text: str, start: Any, context: str, shift: int, where: str) -> int:
 
 def _refuse(text: str, start: Any, context: str, where: str) -> None:
     """Raises InputError."""
+    if start == NOWHERE and text not in context:
+        raise InputError(
+            f"{where}: the answer {text[:LONGEST_SHOWN]!r} stands nowhere in its context; correct"
+            " one of the two, or drop the question."
+        )
     stands = repr(context[max(start, 0) : max(start, 0) + len(text)][:LONGEST_SHOWN]) + " stands"
     if not 0 <= start < len(context):
         stands = f"a context of {len(context)} characters has none"

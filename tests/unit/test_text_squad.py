@@ -100,6 +100,25 @@ def test_an_answer_may_begin_as_much_earlier_as_is_said(shift, tmp_path):
             read(path, answer_shift=shift)
 
 
+def cmrc(*answers, context="北京市在北方，北京市很大。", **changes):
+    """A file of one context in the form of CMRC2018 itself."""
+    question = {"query_id": "T_1_QUERY_0", "query_text": "哪里？", "answers": list(answers)}
+    return [{"context_id": "T_1", "context_text": context, "qas": [question | changes]}]
+
+
+def test_answers_without_a_place_are_where_they_first_stand(tmp_path):
+    # The first of the three stands nowhere: it is right all the same, and is not the one learnt.
+    path = write(tmp_path / "a.json", cmrc("首都", "很大", "北京市"))
+    (row,) = read(path)
+    assert row == Question(
+        "T_1_QUERY_0",
+        "北京市在北方，北京市很大。",
+        "哪里？",
+        (Answer("很大", 10), Answer("北京市", 0), Answer("首都", -1)),
+        f"{path}, question T_1_QUERY_0",
+    )
+
+
 def test_answers_after_the_first_need_no_place(tmp_path):
     path = write(tmp_path / "a.json", squad(ask("a", ("北京", 0), ("北方", 3), ("首都", 0))))
     (row,) = read(path)
@@ -132,7 +151,8 @@ BAD = {
         squad(ask("a"), ask("b"), ask("a")),
         r", question a: the id 'a' is also that of .*a\.json, data\[0\]\.paragraphs\[0\]\.qas\[0\]",
     ),
-    "a list": ([1], r" is not in the form of SQuAD: it has no 'data'"),
+    "a number": (1, r" is not in the form of SQuAD: it has no 'data'"),
+    "a list": ([1], r" is not in the form of CMRC2018: \[0\] has no 'context_text'"),
     "no paragraphs": (
         {"data": [{"title": "t"}]},
         r" is not in the form of SQuAD: data\[0\] has no 'paragraphs'",
@@ -145,6 +165,19 @@ BAD = {
         squad({"id": "a", "question": "b"}),
         r" .*: data\[0\]\.paragraphs\[0\]\.qas\[0\] has no 'answers'",
     ),
+    "not in a context of CMRC2018": (
+        cmrc("首都"),
+        r", question T_1_QUERY_0: the answer '首都' stands nowhere in its context; correct one",
+    ),
+    "a part of CMRC2018 missing": (
+        [{"context_id": "T_1", "context": "t"}],
+        r" is not in the form of CMRC2018: \[0\] has no 'context_text'; give a list of context_t",
+    ),
+    "no list in CMRC2018": (
+        cmrc(answers="北京"),
+        r" is not in the form of CMRC2018: 'answers' is no list",
+    ),
+    "no text in CMRC2018": (cmrc(3), r", question T_1_QUERY_0: .*answer.*"),
     "answers of text": (squad(ask("a", answers="b")), r", question a: field 'answers' holds no"),
     "no question at all": ({"data": []}, r" holds no question"),
 }
