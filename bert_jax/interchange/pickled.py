@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+import ml_dtypes
 import numpy as np
 from jaxtyping import Shaped
 
@@ -23,12 +24,12 @@ from bert_jax.interchange.stored import Tensors, in_memory, reading
 
 # First of the plain stream: what it is, and the version of its protocol.
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
-# The element type of each storage; bfloat16 as its bits, which numpy has no type for.
+# The element type of each storage.
 STORAGES = {
     "DoubleStorage": "<f8",
     "FloatStorage": "<f4",
     "HalfStorage": "<f2",
-    "BFloat16Storage": "<u2",
+    "BFloat16Storage": ml_dtypes.bfloat16,
     "LongStorage": "<i8",
     "IntStorage": "<i4",
     "ShortStorage": "<i2",
@@ -85,15 +86,12 @@ class Tensor(NamedTuple):
         last = sum((n - 1) * step for n, step in zip(self.shape, self.strides, strict=True))
         if math.prod(self.shape) and self.offset + last >= len(numbers):
             raise ValueError("a tensor that goes outside its storage")
-        array = np.lib.stride_tricks.as_strided(
+        return np.lib.stride_tricks.as_strided(
             numbers[self.offset :],
             self.shape,
             [step * numbers.itemsize for step in self.strides],
             writeable=False,
         )
-        if self.storage.kind.name == "BFloat16Storage":
-            return (array.astype(np.uint32) << 16).view(np.float32)
-        return array
 
 
 class TensorUnpickler(pickle.Unpickler):
