@@ -8,6 +8,7 @@ from typing import Any
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
+from ml_collections.config_flags import config_path
 
 from bert_jax import process
 from bert_jax.errors import InputError, Interrupted
@@ -111,17 +112,22 @@ def _unknown_field(argv: list[str]) -> str:
 
 def _unknown_in(holder: Any, field: str) -> str:
     path = CONFIG
-    for name, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", field):
-        if index:
-            if not isinstance(holder, list | tuple) or int(index) >= len(holder):
-                return f"{path} has no element [{index}]."
-            path, holder = f"{path}[{index}]", holder[int(index)]
+    try:
+        parts = config_path.split(field)
+    except ValueError:  # no path at all, which the error itself says
+        return ""
+    for part in parts:
+        if isinstance(part, int):
+            if not isinstance(holder, list | tuple) or not -len(holder) <= part < len(holder):
+                return f"{path} has no element [{part}]."
+            path = f"{path}[{part}]"
         else:
             if not isinstance(holder, ConfigDict):
-                return f"{path} has no fields, so {path}.{name} cannot be set."
-            if name not in holder:
-                return f"{path}.{name} is not a field; {hint(name, list(holder), path)}"
-            path, holder = f"{path}.{name}", holder[name]
+                return f"{path} has no fields, so {path}.{part} cannot be set."
+            if part not in holder:
+                return f"{path}.{part} is not a field; {hint(str(part), list(holder), path)}"
+            path = f"{path}.{part}"
+        holder = holder[part]
     return ""
 
 

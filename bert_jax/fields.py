@@ -66,8 +66,8 @@ def one_of(config: Any, name: str, known: tuple[str, ...]) -> None:
     value = getattr(config, name)
     if value not in known:
         near = difflib.get_close_matches(value, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(known)}."
-        raise InputError(f"{_path(config, name)}={value!r} is not known; {hint}")
+        mend = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(known)}."
+        raise InputError(f"{_path(config, name)}={value!r} is not known; {mend}")
 
 
 def at_least(config: Any, name: str, least: float) -> None:

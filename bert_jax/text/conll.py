@@ -1,6 +1,7 @@
 """Sentences whose words are tagged: columns as CoNLL has them, or records with two lists."""
 
 import itertools
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -67,12 +68,9 @@ def _rows(source: str, data: LabelledDataConfig) -> Iterator[TaggedText]:
     elif kind == "tfds":
         yield from _from_records(datasets.rows(source), data)
     else:
-        fields = [name for name in (data.text_field, data.label_field, data.id_field) if name]
         for are_lists, paths in itertools.groupby(files.matching(source), _holds_lists):
             if are_lists:
-                records = itertools.chain.from_iterable(
-                    files.records(path, fields) for path in paths
-                )
+                records = itertools.chain.from_iterable(_records(path, data) for path in paths)
                 yield from _from_records(records, data)
             else:
                 for path in paths:
@@ -128,6 +126,21 @@ def _check_columns(found: int, before: int, data: LabelledDataConfig, where: str
         )
 
 
+def _records(path: str, data: LabelledDataConfig) -> Iterator[files.Record]:
+    """With the names of classes in place of their numbers."""
+    fields = [name for name in (data.text_field, data.label_field, data.id_field) if name]
+    names = _class_names(path, data.label_field)
+    for where, record in files.records(path, fields):
+        tags = record.get(data.label_field)
+        if names is not None and isinstance(tags, list):
+            record = record | {data.label_field: [_named(tag, names) for tag in tags]}
+        yield where, record
+
+
+def _named(tag: Any, names: Sequence[str]) -> Any:
+    return names[tag] if isinstance(tag, int) and 0 <= tag < len(names) else tag
+
+
 def _from_records(
     records: Iterator[files.Record], data: LabelledDataConfig
 ) -> Iterator[TaggedText]:
@@ -172,6 +185,20 @@ def _tag(value: Any, name: str, where: str) -> str:
     if not tag:
         raise InputError(f"{where}: field {name!r} holds an empty tag: write O for none.")
     return tag
+
+
+def _class_names(path: str, name: str) -> list[str] | None:
+    """Of a list's class numbers, as Hugging Face's datasets leave them in a Parquet file."""
+    if files.suffix(path) != files.PARQUET:
+        return None
+    said = files.parquet_metadata(path).get(b"huggingface")
+    try:
+        feature = json.loads(said)["info"]["features"][name]
+        # A list is {"feature": ...} in new files, and [...] in old ones.
+        inner = feature[0] if isinstance(feature, list) else feature["feature"]
+        return list(inner["names"])
+    except (KeyError, IndexError, TypeError, ValueError):
+        return None
 
 
 def _row(

@@ -228,8 +228,6 @@ def _parquet(path: FilePath, fields: Sequence[str], optional: Sequence[str]) -> 
         for name in fields:
             field(there, name, str(path))
         wanted = [name for name in there if name in (*fields, *optional)]
-        classes = _class_names(table.schema_arrow.metadata or {})
-        classes = {name: classes[name] for name in wanted if name in classes}
         start = 0
         for batch in table.iter_batches(PARQUET_ROWS, columns=wanted):
             try:
@@ -240,40 +238,16 @@ def _parquet(path: FilePath, fields: Sequence[str], optional: Sequence[str]) -> 
                     f" {start + len(batch) - 1}, counted from 0; convert the data."
                 ) from error
             for number, row in enumerate(rows, start):
-                for name, known in classes.items():
-                    row[name] = _named(row[name], known)
                 yield f"{path}#{number}", row
             start += len(batch)
 
 
-def _class_names(metadata: dict[bytes, bytes]) -> dict[str, list[str]]:
-    """Of the fields that hold class numbers, or lists of them, as Hugging Face's datasets leave
-    them in a Parquet file."""
-    try:
-        features = json.loads(metadata[b"huggingface"])["info"]["features"]
-        return {name: names for name in features if (names := _names_of(features[name]))}
-    except (KeyError, TypeError, ValueError):
-        return {}
+def parquet_metadata(path: FilePath) -> dict[bytes, bytes]:
+    """What the schema of a Parquet file says beside its fields."""
+    from pyarrow import ArrowException, parquet
 
-
-def _names_of(feature: Any) -> list[str]:
-    # A list is {"feature": ...} in new files, and [...] in old ones.
-    if isinstance(feature, list):
-        return _names_of(feature[0]) if feature else []
-    if not isinstance(feature, dict):
-        return []
-    if "feature" in feature:
-        return _names_of(feature["feature"])
-    return feature.get("names") or [] if feature.get("_type") == "ClassLabel" else []
-
-
-def _named(value: Any, names: list[str]) -> Any:
-    """The names in place of the numbers; -1 is that of no class, as in test rows."""
-    if isinstance(value, list):
-        return [_named(one, names) for one in value]
-    if isinstance(value, int) and -1 <= value < len(names):
-        return names[value] if value >= 0 else ""
-    return value
+    with _reading(path, ArrowException), _open(path) as file:
+        return parquet.read_schema(file).metadata or {}
 
 
 def field(record: dict[str, Any], name: str, where: str) -> Any:

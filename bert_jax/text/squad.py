@@ -13,6 +13,7 @@ from bert_jax.text.labelled import of_contexts
 JSON = ".json"
 IMPOSSIBLE = "is_impossible"
 ROWS = (".jsonl", files.PARQUET)  # a table's cell holds no list of answers
+CMRC_CONTEXT = "context_text"
 NOWHERE = -1  # of an answer after the first, which is right as a text alone
 LONGEST_SHOWN = 60  # characters of an answer in a message
 
@@ -100,7 +101,10 @@ def _from_files(source: str, data: LabelledDataConfig) -> Iterator[_Raw]:
 
 def _from_json(path: str) -> Iterator[_Raw]:
     whole = _whole(path)
-    return _from_cmrc(whole, path) if isinstance(whole, list) else _from_squad(whole, path)
+    is_cmrc = isinstance(whole, list) and isinstance(whole[0] if whole else None, dict)
+    if is_cmrc and CMRC_CONTEXT in whole[0]:
+        return _from_cmrc(whole, path)
+    return _from_squad(whole, path)
 
 
 def _from_squad(whole: Any, path: str) -> Iterator[_Raw]:
@@ -122,17 +126,23 @@ def _from_squad(whole: Any, path: str) -> Iterator[_Raw]:
 def _from_cmrc(whole: list[Any], path: str) -> Iterator[_Raw]:
     for number, paragraph in enumerate(whole):
         at = f"[{number}]"
-        context = _part(paragraph, "context_text", path, at, CMRC)
+        context = _part(paragraph, CMRC_CONTEXT, path, at, CMRC)
         for question, at_question in _items(paragraph, "qas", path, at, CMRC):
             name = str(_part(question, "query_id", path, at_question, CMRC))
             where = f"{path}, question {name}"
             asked = _part(question, "query_text", path, at_question, CMRC)
             texts = [text for text, _ in _items(question, "answers", path, at_question, CMRC)]
             context = _text(context, "context", where)
-            found = [(text, context.find(_text(text, "answer", where))) for text in texts]
+            found = [_standing(_text(text, "answer", where), context) for text in texts]
             # Those that stand nowhere come last, for the first one is learnt.
             found.sort(key=lambda answer: answer[1] == NOWHERE)
             yield _Raw(name, context, asked, found, where, f"{path}, {at_question}")
+
+
+def _standing(text: str, context: str) -> tuple[str, int]:
+    """An answer and its first place, without the spaces around it where it stands so alone."""
+    place = context.find(text)
+    return (text, place) if place != NOWHERE else (text.strip(), context.find(text.strip()))
 
 
 def _whole(path: str) -> Any:
@@ -160,7 +170,8 @@ def _items(node: Any, name: str, path: str, at: str, form: _Form) -> Iterator[tu
     items = _part(node, name, path, at, form)
     if not isinstance(items, list):
         raise InputError(
-            f"{path} is not in the form of {form.name}: {name!r} is no list; give {form.parts}."
+            f"{path} is not in the form of {form.name}: {name!r} of {at} is no list; give"
+            f" {form.parts}."
         )
     for number, item in enumerate(items):
         yield item, f"{'' if at == 'it' else f'{at}.'}{name}[{number}]"

@@ -28,7 +28,7 @@ TOLERANCE = dict(rtol=1e-5, atol=1e-5)
 WORDS = [f"w{n}" for n in range(20)]
 LABELS = {
     "classify": lambda n: "xyz"[n % 3],
-    # No label in half of the rows: of a bias whose gradient is 0 Adam would step by its rounding.
+    # No label is that of exactly half, where a bias has a gradient of 0 and Adam steps by noise.
     "multilabel": lambda n: [label for bit, label in enumerate("xyz") if n % 7 >> bit & 1],
     "regress": lambda n: n % 5 / 2,
     "tag": lambda n: "BO"[n % 2],

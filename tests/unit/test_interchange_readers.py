@@ -129,7 +129,7 @@ def test_bfloat16_comes_out_as_the_same_numbers(tmp_path):
     save_file({"a": numbers}, tmp_path / "b")
     for found in (pickled.read(tmp_path / "a"), safetensors.read(tmp_path / "b")):
         array = found["a"].read()
-        assert array.dtype == ml_dtypes.bfloat16  # and is counted as widened
+        assert array.dtype == ml_dtypes.bfloat16
         np.testing.assert_array_equal(array.astype(np.float32), [1.0, -2.5, 3.140625])
 
 

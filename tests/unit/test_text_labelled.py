@@ -1,7 +1,6 @@
 """Labelled texts, and the split that duplicates cannot leak through."""
 
 import functools
-import json
 import sqlite3
 import zipfile
 from collections import Counter
@@ -123,44 +122,6 @@ def test_several_labels(value, wanted):
 
 def test_without_a_separator_text_is_one_label():
     assert as_classes("b|a", "label", "a:1", separator="") == ("b|a",)
-
-
-def class_numbers(path, labels, feature):
-    """A Parquet file with a label a row, as Hugging Face's datasets write it."""
-    said = {"text": {"dtype": "string", "_type": "Value"}, "label": feature}
-    rows = [{"text": f"t{n}", "label": label} for n, label in enumerate(labels)]
-    table = pa.Table.from_pylist(rows).replace_schema_metadata(
-        {"huggingface": json.dumps({"info": {"features": said}})}
-    )
-    parquet.write_table(table, path)
-    return path
-
-
-CLASSES = {"names": ["差", "好"], "_type": "ClassLabel"}
-
-
-def test_class_numbers_of_parquet_become_their_names(tmp_path):
-    path = class_numbers(tmp_path / "a.parquet", [1, 0, 1], CLASSES)
-    assert [row.label for row in read(path)] == ["好", "差", "好"]
-    # Test rows have -1, the number of no class.
-    path = class_numbers(tmp_path / "a.parquet", [1, -1], CLASSES)
-    with pytest.raises(InputError, match=r"a\.parquet#1: the label in field 'label' is empty"):
-        read(path)
-
-
-def test_lists_of_class_numbers_become_lists_of_names(tmp_path):
-    feature = {"feature": CLASSES, "_type": "List"}
-    path = class_numbers(tmp_path / "a.parquet", [[1, 0], [], [0]], feature)
-    label_of = functools.partial(as_classes, separator="")
-    assert [row.label for row in read(path, label_of)] == [("好", "差"), (), ("差",)]
-
-
-@pytest.mark.parametrize(
-    "feature", [{"dtype": "int64", "_type": "Value"}, {"_type": "ClassLabel", "num_classes": 2}, []]
-)
-def test_numbers_without_names_are_the_classes(feature, tmp_path):
-    path = class_numbers(tmp_path / "a.parquet", [1, 0], feature)
-    assert [row.label for row in read(path)] == ["1", "0"]
 
 
 def test_a_list_of_labels_in_parquet(tmp_path):

@@ -108,7 +108,7 @@ def cmrc(*answers, context="北京市在北方，北京市很大。", **changes)
 
 def test_answers_without_a_place_are_where_they_first_stand(tmp_path):
     # The first of the three stands nowhere: it is right all the same, and is not the one learnt.
-    path = write(tmp_path / "a.json", cmrc("首都", "很大", "北京市"))
+    path = write(tmp_path / "a.json", cmrc("首都", " 很大", "北京市"))
     (row,) = read(path)
     assert row == Question(
         "T_1_QUERY_0",
@@ -152,14 +152,14 @@ BAD = {
         r", question a: the id 'a' is also that of .*a\.json, data\[0\]\.paragraphs\[0\]\.qas\[0\]",
     ),
     "a number": (1, r" is not in the form of SQuAD: it has no 'data'"),
-    "a list": ([1], r" is not in the form of CMRC2018: \[0\] has no 'context_text'"),
+    "a list": ([1], r" is not in the form of SQuAD: it has no 'data'"),
     "no paragraphs": (
         {"data": [{"title": "t"}]},
         r" is not in the form of SQuAD: data\[0\] has no 'paragraphs'",
     ),
     "paragraphs of text": (
         {"data": [{"paragraphs": "t"}]},
-        r" is not in the form of SQuAD: 'paragraphs' is no list",
+        r" is not in the form of SQuAD: 'paragraphs' of data\[0\] is no list",
     ),
     "no answers": (
         squad({"id": "a", "question": "b"}),
@@ -170,12 +170,12 @@ BAD = {
         r", question T_1_QUERY_0: the answer '首都' stands nowhere in its context; correct one",
     ),
     "a part of CMRC2018 missing": (
-        [{"context_id": "T_1", "context": "t"}],
-        r" is not in the form of CMRC2018: \[0\] has no 'context_text'; give a list of context_t",
+        [*cmrc("北京"), {"context_id": "T_2", "context": "t"}],
+        r" is not in the form of CMRC2018: \[1\] has no 'context_text'; give a list of context_t",
     ),
     "no list in CMRC2018": (
         cmrc(answers="北京"),
-        r" is not in the form of CMRC2018: 'answers' is no list",
+        r" is not in the form of CMRC2018: 'answers' of \[0\]\.qas\[0\] is no list",
     ),
     "no text in CMRC2018": (cmrc(3), r", question T_1_QUERY_0: .*answer.*"),
     "answers of text": (squad(ask("a", answers="b")), r", question a: field 'answers' holds no"),
