@@ -101,8 +101,8 @@ def _from_files(source: str, data: LabelledDataConfig) -> Iterator[_Raw]:
 
 def _from_json(path: str) -> Iterator[_Raw]:
     whole = _whole(path)
-    is_cmrc = isinstance(whole, list) and isinstance(whole[0] if whole else None, dict)
-    if is_cmrc and CMRC_CONTEXT in whole[0]:
+    first = whole[0] if isinstance(whole, list) and whole else None
+    if isinstance(first, dict) and CMRC_CONTEXT in first:
         return _from_cmrc(whole, path)
     return _from_squad(whole, path)
 
