@@ -1,6 +1,7 @@
 """The benchmarks that compare, run from end to end at the smallest size there is."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -80,6 +81,16 @@ def test_a_seed_of_ours_has_its_metrics_and_seconds(pretrained, reviews_path):
     assert result.steps > 0
     assert min(result.seconds) > 0
     assert {"accuracy", "loss"} <= set(result.test)
+
+
+@pytest.mark.slow
+def test_seeds_in_turn_and_as_one_program(pretrained, reviews_path):
+    text = run_benchmark(
+        *("seeds", "--config=configs/finetune_sentiment.py:tiny", "--seeds=2", "--steps=2"),
+        *("--passes=1", f"--config.init_from={pretrained}", f"--config.data.train={reviews_path}"),
+    )
+    ratio = re.search(r"as one program / one after the other: ([\d.]+)$", text)
+    assert float(ratio[1]) > 0
 
 
 def test_without_an_accelerator_it_says_so(monkeypatch, capsys):
