@@ -6,9 +6,9 @@
 
 Both take the same examples in the same batches. In turn, each seed's have the shape that they need
 and share programs where shapes are equal, as `--config.seeds` runs them. One program for all wants
-one shape: the longest of the five batches, and as many rows as the fullest one has. The first pass
-over the batches compiles; then passes take turns, and the median of each side counts. Parameters
-are fresh, which no step takes longer or shorter for.
+one shape: the longest of all batches of a step, and as many rows as the fullest one has. The first
+pass over the batches compiles; then passes take turns, and the median of each side counts.
+Parameters are fresh, which no step takes longer or shorter for.
 """
 
 import dataclasses
@@ -33,6 +33,7 @@ from bert_jax.tasks.splits import TRAIN
 from bert_jax.tasks.start import find_start
 from bert_jax.tasks.task import Task
 from bert_jax.tasks.tuning import Data, Program, make_program
+from bert_jax.training.hardware import compiler_options
 from bert_jax.training.sharding import make_mesh, row_shards
 from bert_jax.training.state import TrainState, init_state
 
@@ -90,7 +91,11 @@ def sides(config: FinetuneConfig, count: int, steps: int) -> tuple[Side, Side]:
     together = [stacked(packed(data.task, step, size, shards)) for step in parts]
     states = [first_state(program, config, seed) for seed in range(count)]
     all_states = jax.tree.map(lambda *leaves: jax.numpy.stack(leaves), *states)
-    vmapped = jax.jit(jax.vmap(program.train_step.__wrapped__), donate_argnums=0)
+    vmapped = jax.jit(
+        jax.vmap(program.train_step.__wrapped__),
+        donate_argnums=0,
+        compiler_options=compiler_options(mesh),  # as train_step has them
+    )
 
     def in_turn(number: int) -> None:
         for seed, batch in enumerate(alone[number]):
