@@ -196,6 +196,10 @@ def _table(
 ) -> Iterator[Record]:
     del fields, optional
     csv.field_size_limit(FIELD_CHARACTERS)
+    if dialect.get("quoting") == csv.QUOTE_NONE:
+        mend = "mend it, or drop it: a text with a tab or a line break in it needs .csv."
+    else:
+        mend = "mend it: put quotes around a text with the separator in it, and close its quotes."
     reader = csv.reader((f"{line.text}\n" for line in lines(path)), strict=True, **dialect)
     header: list[str] = []
     start = 1  # a quoted field may go over several lines: the row is named by its first
@@ -207,15 +211,12 @@ def _table(
             elif values and len(values) != len(header):
                 raise InputError(
                     f"{where} has {len(values)} fields where the header has {len(header)}"
-                    f" ({', '.join(header)}); mend the row, or put quotes around a text"
-                    " that holds the separator."
+                    f" ({', '.join(header)}); {mend}"
                 )
             elif values:
                 yield where, dict(zip(header, values, strict=True))
     except csv.Error as error:
-        raise InputError(
-            f"{path}:{start} is not a table row ({error}); mend it, or close its quotes."
-        ) from error
+        raise InputError(f"{path}:{start} is not a table row ({error}); {mend}") from error
 
 
 def _parquet(path: FilePath, fields: Sequence[str], optional: Sequence[str]) -> Iterator[Record]:

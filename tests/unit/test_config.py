@@ -105,7 +105,7 @@ def test_an_unknown_field_is_named_with_the_nearest_known_one():
 
 
 def test_an_unknown_field_like_no_other_lists_the_known_ones():
-    with pytest.raises(InputError, match=r"config\.zzz .*known: data, fsdp, tensor\."):
+    with pytest.raises(InputError, match=r"config\.zzz .*choose one of data, fsdp, tensor\."):
         build(MeshConfig, MESH | {"zzz": 4})
 
 

@@ -67,6 +67,7 @@ BAD = {
     "field": ("a.csv", b"text,y\na,b\n", "a.csv:2 has no field 'label'; it has 'text', 'y'"),
     "few": ("a.csv", b"text,label\na,b\n\nc\n", "a.csv:4 has 1 fields where the header has 2"),
     "many": ("a.csv", b"text,label\na,b,c\n", "a.csv:2 has 3 fields .*put quotes"),
+    "few of TSV": ("a.tsv", b'text\tlabel\n"a\n', "a.tsv:2 has 1 fields .*needs .csv"),
     "quote": ("a.csv", b'text,label\n"a,b\n', "a.csv:2 is not a table row"),
     "empty label": ("a.tsv", b"text\tlabel\na\tx\nb\t \n", "a.tsv:3: the label .* is empty"),
     "null label": ("a.jsonl", b'{"text": "a", "label": null}', "a.jsonl:1: the label"),
