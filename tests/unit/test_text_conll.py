@@ -79,12 +79,30 @@ LISTS = [
 ]
 
 
-def test_lists_of_json(tmp_path):
-    path = tmp_path / "a.jsonl"
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
+def test_lists_of_json(name, tmp_path):
+    path = tmp_path / name
     path.write_text("\n".join(json.dumps(row) for row in LISTS))
     rows = read(path)
     assert [(row.words, row.tags) for row in rows] == [*zip(WORDS, TAGS, strict=True)]
     assert place_of(rows[1], 1) == rows[1].where == f"{path}:2"
+
+
+@pytest.mark.parametrize("between", [" ", "\x02"])
+def test_a_sentence_in_each_line_of_a_table(between, tmp_path):
+    # As MSRA-NER is handed on.
+    lines = (
+        f"{between.join(words)}\t{between.join(tags)}\n"
+        for words, tags in zip(WORDS, TAGS, strict=True)
+    )
+    path = tmp_path / "a.tsv"
+    path.write_text("".join(["text_a\tlabel\n", *lines]))
+    rows = read(path, text_field="text_a", label_field="label")
+    assert [(row.words, row.tags) for row in rows] == [*zip(WORDS, TAGS, strict=True)]
+    assert place_of(rows[1], 1) == rows[1].where == f"{path}:3"
+    # By other names it is no header, and the lines are columns.
+    with pytest.raises(InputError, match=r"a\.tsv:2 .*config\.data\.text_field and .*label_field"):
+        read(path)
 
 
 def test_an_id_that_two_rows_of_a_source_have_is_named(tmp_path):
@@ -141,6 +159,8 @@ BAD = {
         r"a\.jsonl:1: word 2 of field 'tokens' is empty",
     ),
     "number": ("a.jsonl", '{"tokens": ["a"], "tags": [3]}', r"a\.jsonl:1: .* 3, which is no tag"),
+    "sentences": ("a.txt", "a\x02b\tO\x02O\n", r"a\.txt:1 holds a sentence, .* end in \.tsv"),
+    "unequal cells": ("a.tsv", "tokens\ttags\na b\tO\n", r"a\.tsv:2: .* 2 words .* 1 tags"),
     "empty tag": ("a.jsonl", '{"tokens": ["a"], "tags": [" "]}', r"a\.jsonl:1: .* an empty tag"),
 }
 

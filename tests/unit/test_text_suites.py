@@ -50,7 +50,8 @@ def test_rows_without_agreement_are_left_out(tmp_path):
 
 def test_rows_without_a_text_are_left_out(tmp_path):
     records = [
-        {"sentence1": "a", "sentence2": second, "label": "0"} for second in ("b", "", " ", "c")
+        {"sentence1": "a", "sentence2": second, "label": "0"}
+        for second in ("b", "", " ", None, "c")
     ]
     rows = read(tmp_path, records, "whole", **PAIR)
     assert [row.pair for row in rows] == ["b", "c"]

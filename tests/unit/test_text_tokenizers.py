@@ -7,6 +7,7 @@ import sys
 import unicodedata
 
 import pytest
+import sentencepiece
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -322,17 +323,18 @@ def test_sentence_piece_special_pieces(sentence_piece):
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])
 def test_each_chinese_character_alone_in_sentence_piece(kind):
     chinese = re.compile("[\u4e00-\u9fff]{2}")
+    delimiter = sentence_pieces.DELIMITER
+    # This version, which transformers wants, keeps it as a piece of its own that no text has.
+    spare = {delimiter} if sentencepiece.__version__ == "0.2.2" else set()
     for chinese_words in (True, False):
         asked = config(kind=kind, vocab_size=100, chinese_words=chinese_words)
         found = tokenizer.train(asked, TEXT)
         assert any(map(chinese.search, found.pieces)) == chinese_words
-        assert not [piece for piece in found.pieces if sentence_pieces.DELIMITER in piece]
+        assert not [piece for piece in set(found.pieces) - spare if delimiter in piece]
 
 
 def other_model(tmp_path, **options):
     """A model as others make them, with special pieces of other names."""
-    import sentencepiece
-
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(TEXT),
         model_prefix=str(tmp_path / "other"),
