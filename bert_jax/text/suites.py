@@ -54,7 +54,7 @@ def _whole(records: Iterator[files.Record], data: LabelledDataConfig) -> Iterato
         found = [(name, files.field(record, name, where)) for name in names if name]
         texts = ["" if text is None else files.as_text(text, name, where) for name, text in found]
         if all(text.strip() for text in texts) or _is_unlabelled(record, data):
-            yield where, record
+            yield where, record | {n: t for (n, _), t in zip(found, texts, strict=True)}
 
 
 def _is_unlabelled(record: dict[str, Any], data: LabelledDataConfig) -> bool:

@@ -6,7 +6,7 @@
 
 Both take the same examples in the same batches. In turn, each seed's have the shape that they need
 and share programs where shapes are equal, as `--config.seeds` runs them. One program for all wants
-one shape: the longest of the five batches, and as many rows as the fullest one has. The first pass
+one shape: the longest of all batches, and as many rows as the fullest one has. The first pass
 over the batches compiles; then passes take turns, and the median of each side counts. Parameters
 are fresh, which no step takes longer or shorter for.
 """
@@ -24,15 +24,17 @@ from absl import flags
 from jaxtyping import PyTree
 
 from bert_jax import cli
-from bert_jax.data.encoding import bucket, pack_tokens
+from bert_jax.data.encoding import bucket
 from bert_jax.data.epochs import epoch_batches
 from bert_jax.fields import Values, build
 from bert_jax.finetune_config import FinetuneConfig
 from bert_jax.tasks import all_tasks
+from bert_jax.tasks.batches import packed
 from bert_jax.tasks.splits import TRAIN
 from bert_jax.tasks.start import find_start
 from bert_jax.tasks.task import Task
 from bert_jax.tasks.tuning import Data, Program, make_program
+from bert_jax.training.hardware import compiler_options
 from bert_jax.training.sharding import make_mesh, row_shards
 from bert_jax.training.state import TrainState, init_state
 
@@ -46,12 +48,11 @@ class Side(NamedTuple):
     shapes: int  # that are compiled for
 
 
-def packed(task: Task, parts: Sequence[Sequence[Any]], size: int, shards: int) -> list[PyTree]:
+def in_rows(task: Task, parts: Sequence[Sequence[Any]], size: int, shards: int) -> list[PyTree]:
     """A batch of each part, all as long as the longest example needs."""
     longest = max(example.length for part in parts for example in part)
-    length, pad = bucket(longest, task.max_length), task.tokenizer.special.pad
-    batches = [task.batch(part, size, length) for part in parts]
-    return [b._replace(tokens=pack_tokens(b.tokens, multiple=shards, pad=pad)) for b in batches]
+    length = bucket(longest, task.max_length)
+    return [packed(task, part, size, length, shards=shards) for part in parts]
 
 
 def stacked(batches: Sequence[PyTree]) -> PyTree:
@@ -86,11 +87,15 @@ def sides(config: FinetuneConfig, count: int, steps: int) -> tuple[Side, Side]:
         [[examples[i] for i in indices] for indices in step]
         for step, _ in zip(zip(*orders, strict=True), range(steps), strict=False)
     ]
-    alone = [[packed(data.task, [part], size, shards)[0] for part in step] for step in parts]
-    together = [stacked(packed(data.task, step, size, shards)) for step in parts]
+    alone = [[in_rows(data.task, [part], size, shards)[0] for part in step] for step in parts]
+    together = [stacked(in_rows(data.task, step, size, shards)) for step in parts]
     states = [first_state(program, config, seed) for seed in range(count)]
     all_states = jax.tree.map(lambda *leaves: jax.numpy.stack(leaves), *states)
-    vmapped = jax.jit(jax.vmap(program.train_step.__wrapped__), donate_argnums=0)
+    vmapped = jax.jit(
+        jax.vmap(program.train_step.__wrapped__),
+        donate_argnums=0,
+        compiler_options=compiler_options(mesh),
+    )
 
     def in_turn(number: int) -> None:
         for seed, batch in enumerate(alone[number]):

@@ -104,8 +104,9 @@ def test_the_files_of_glue_are_read_as_they_are(task, tmp_path, monkeypatch):
     def write(source, names, label):
         path = tmp_path / source
         path.parent.mkdir(parents=True, exist_ok=True)
-        rows = [dict.fromkeys(names, "x") | {"index": "0", "id": "0"} for _ in labels]
-        for row, value in zip(rows, labels, strict=True):
+        rows = [dict.fromkeys(names, "x") for _ in labels]
+        for number, (row, value) in enumerate(zip(rows, labels, strict=True)):
+            row |= dict.fromkeys(("index", "id"), str(number))
             row |= {data.pair_field: texts[1], data.text_field: texts[0], label: value}
         lines = ["\t".join(names), *("\t".join(row[name] for name in names) for row in rows)]
         path.write_text("".join(f"{line}\n" for line in lines), "utf-8")
@@ -118,9 +119,9 @@ def test_the_files_of_glue_are_read_as_they_are(task, tmp_path, monkeypatch):
     for one in config.submissions:
         names = columns(DIAGNOSTIC) if "diagnostic" in one.rows else unlabelled
         write(one.rows, names, "")
-        found = [row for _, row in read_unlabelled(one.rows, data)]
-        assert [(row.text, row.pair) for row in found] == [texts] * len(labels)
-        assert not one.written
+        found = read_unlabelled(one.rows, data)
+        assert [(row.text, row.pair) for _, row in found] == [texts] * len(labels)
+        assert [id for id, _ in found] == [str(number) for number in range(len(labels))]
     assert len(config.submissions) == len(of_tfds.submissions)
 
 

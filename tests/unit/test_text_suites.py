@@ -59,6 +59,13 @@ def test_rows_without_a_text_are_left_out(tmp_path):
         read(tmp_path, records, "plain", **PAIR)
 
 
+def test_a_row_without_a_label_may_lack_a_text(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"sentence1": "a", "sentence2": None, "id": 7}))
+    ((id, row),) = read_unlabelled(str(path), data("whole", **PAIR))
+    assert (id, row.text, row.pair) == (7, "a", "")
+
+
 def test_keywords_are_joined(tmp_path):
     fields = dict(text_field="keyword", pair_field="abst")
     record = {"id": 1, "abst": "摘要", "keyword": ["水处理", "超滤膜"], "label": "0"}
