@@ -125,7 +125,7 @@ def _unknown_in(holder: Any, field: str) -> str:
             if not isinstance(holder, ConfigDict):
                 return f"{path} has no fields, so {path}.{part} cannot be set."
             if part not in holder:
-                return f"{path}.{part} is not a field; {hint(str(part), list(holder), path)}"
+                return f"{path}.{part} is not a field; {hint(part, holder, f'{path}.')}"
             path = f"{path}.{part}"
         holder = holder[part]
     return ""

@@ -25,7 +25,7 @@ def build(cls: type[T], values: Values, path: str = "config") -> T:
     for name in values:
         if name not in types:
             raise InputError(
-                f"{path}.{name} is not a field of {cls.__name__}; {hint(name, types, path)}"
+                f"{path}.{name} is not a field of {cls.__name__}; {hint(name, types, f'{path}.')}"
             )
     missing = [name for name in types if name not in values]
     if missing:
@@ -33,10 +33,10 @@ def build(cls: type[T], values: Values, path: str = "config") -> T:
     return cls(**{name: _typed(types[name], values[name], f"{path}.{name}") for name in types})
 
 
-def hint(name: str, known: Collection[str], path: str) -> str:
-    """What may have been meant by the field `name` of `path`, of those that are known there."""
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {path}.{near[0]}?" if near else f"known: {', '.join(known)}."
+def hint(given: str, known: Collection[str], prefix: str = "") -> str:
+    """What may have been meant by `given`, of what is known; the prefix goes before a guess."""
+    near = difflib.get_close_matches(given, known, n=1)
+    return f"did you mean {prefix}{near[0]}?" if near else f"choose one of {', '.join(known)}."
 
 
 def _typed(kind: Any, value: Any, path: str) -> Any:
@@ -65,9 +65,7 @@ def one_of(config: Any, name: str, known: tuple[str, ...]) -> None:
     """Raises InputError, with the nearest known value, where the field has none of them."""
     value = getattr(config, name)
     if value not in known:
-        near = difflib.get_close_matches(value, known, n=1)
-        mend = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(known)}."
-        raise InputError(f"{_path(config, name)}={value!r} is not known; {mend}")
+        raise InputError(f"{_path(config, name)}={value!r} is not known; {hint(value, known)}")
 
 
 def at_least(config: Any, name: str, least: float) -> None:

@@ -19,6 +19,8 @@ class LabelledDataConfig:
     text_field: str
     pair_field: str  # the second text of a pair; "" = the texts are single
     label_field: str
+    # The fields of .csv and .tsv files that have no header line, in order; () = they have one.
+    columns: tuple[str, ...]
     label_separator: str  # between the labels of a text that has several
     id_field: str  # in which no two rows may say the same; "" = there is none
     positive_label: str  # the class whose F1 is wanted; "" = none
@@ -41,6 +43,11 @@ class LabelledDataConfig:
         one_of(self, "answer_rules", ("squad", "cmrc"))
         at_least(self, "answer_shift", 0)
         one_of(self, "tag_pieces", ("first", "all"))
+        if len(set(self.columns)) < len(self.columns):
+            raise InputError(
+                f"config.data.columns has a name twice ({', '.join(self.columns)}): each field"
+                " needs its own."
+            )
         if self.token_column == self.tag_column:
             raise InputError(
                 f"config.data.token_column and config.data.tag_column are both"

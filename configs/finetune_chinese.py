@@ -11,8 +11,9 @@ and in brackets the mean of ten: xnli 77.8; chnsenticorp 95.0 (94.7); lcqmc 86.9
 
 xnli trains on the translated MultiNLI (XNLI-MT-1.0/multinli/multinli.train.zh.tsv) and is
 validated and tested on the Chinese rows of XNLI-1.0. The other two are read from train.tsv,
-dev.tsv and test.tsv with a header: label and text_a; text_a, text_b and label. For other places
-and names set config.data.*.
+dev.tsv and test.tsv with a header: label and text_a; text_a, text_b and label. Copies without one
+need `--config.data.columns="('text_a', 'text_b', 'label')"`. For other places and names set
+config.data.*.
 """
 
 from ml_collections import ConfigDict

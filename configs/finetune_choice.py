@@ -10,7 +10,8 @@ BERT's paper, by which BERT-base reaches 81.6 on the validation rows (arXiv:1810
 Own data: --config.data.train=questions.jsonl --config.data.validation= --config.data.test=; what
 is left empty is cut from the training rows by context. text_field is the context, pair_field the
 question ("" = none), choice_fields=("name",) a list of choices or several names a field for each,
-label_field the right one: its number from 0, its letter from A, or its text. RACE from TFDS:
+label_field the right one: its number from 0, its letter from A, or its text. RACE from TFDS (its
+own .txt files are JSON, a file each: put them together as .jsonl):
 data.train=tfds:race/high, data.validation=tfds:race/high:dev, data.test=tfds:race/high:test,
 data.form=race, data.text_field=article, data.pair_field=question,
 data.choice_fields="('choices',)", data.label_field=answer, and max_length=512.

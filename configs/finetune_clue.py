@@ -6,11 +6,12 @@
         --workdir=runs/tnews/seed_0 --config.submit=True
 
 The tasks are afqmc, tnews, iflytek, cmnli, ocnli, wsc and csl; `:tnews,tiny` is one cut down. Each
-is read from its official archive, unpacked under clue/ (clue/tnews_public/train.json); for
-another place set data.train, data.validation, data.test and submissions[0].rows. The test rows
-have no public labels, so `evaluate` reports on the development rows, which chose the checkpoint
-too; `--config.submit=True` writes the answers to the test rows beside it (tnews11_predict.json and
-so on), as cluebenchmarks.com takes them for CLUE 1.1.
+is read from its official archive, unpacked into a folder of its name under clue/ (`unzip
+tnews_public.zip -d clue/tnews_public`, and so clue/tnews_public/train.json); for another place set
+data.train, data.validation, data.test and submissions[0].rows. The test rows have no public
+labels, so `evaluate` reports on the development rows, which chose the checkpoint too;
+`--config.submit=True` writes the answers to the test rows beside it (tnews11_predict.json and so
+on), as cluebenchmarks.com takes them for CLUE 1.1.
 
 Published: BERT-base, the average over the classification tasks, 68.77 (CLUE's table, on the
 test rows). Lengths, batches, rates and epochs of afqmc, iflytek, wsc and csl are those of CLUE's

@@ -17,12 +17,10 @@ examples/flax/text-classification), on the validation rows. cola 59.0 Matthews; 
 accuracy; mrpc 89.0 F1, 84.4 accuracy; stsb 88.9 Pearson, 88.6 Spearman; qqp 90.8 accuracy,
 87.5 F1; mnli 83.8 accuracy; qnli 90.8; rte 64.8. wnli has none there.
 
-Rows come from TFDS. From the official files instead, with the names of their columns:
-`--config.data.train=MRPC/train.tsv --config.data.validation=MRPC/dev.tsv --config.data.test=...
---config.data.text_field="#1 String" --config.data.pair_field="#2 String"
---config.data.label_field=Quality --config.data.positive_label=1
---config.submissions[0].rows=MRPC/test.tsv`. CoLA's train.tsv and dev.tsv lack a header: put one
-there, `sed -i '1i source\\tlabel\\tmark\\tsentence'`. A row with too few columns is an error.
+Rows come from TFDS; `:mrpc,files` reads the official archives instead, unpacked under glue_data/
+(glue_data/MRPC/train.tsv, glue_data/diagnostic/diagnostic.tsv). CoLA's train.tsv and dev.tsv lack
+a header: put one there, `sed -i '1i source\\tlabel\\tmark\\tsentence'`. A row with too few columns
+is an error: QQP's train.tsv of 2018 has a few, which `awk -F'\\t' NF==6` leaves out as TFDS does.
 """
 
 from ml_collections import ConfigDict
@@ -43,16 +41,43 @@ TASKS = {
     "wnli": ("accuracy", SENTENCES, "WNLI.tsv", ("not_entailment=0", "entailment=1")),
 }
 POSITIVE = {"mrpc": "equivalent", "qqp": "duplicate"}
+FOLDER = "glue_data"
+# Of the archives: the folder, and the fields that have another name there than in TFDS.
+FILES = {
+    "cola": ("CoLA", {}),
+    "sst2": ("SST-2", {}),
+    "mrpc": (
+        "MRPC",
+        dict(
+            text_field="#1 String",
+            pair_field="#2 String",
+            label_field="Quality",
+            positive_label="1",
+        ),
+    ),
+    "stsb": ("STS-B", dict(label_field="score")),
+    "qqp": ("QQP", dict(label_field="is_duplicate", positive_label="1")),
+    "mnli": (
+        "MNLI",
+        dict(text_field="sentence1", pair_field="sentence2", label_field="gold_label"),
+    ),
+    "qnli": ("QNLI", {}),
+    "rte": ("RTE", {}),
+    "wnli": ("WNLI", {}),
+}
+VARIANTS = ("", "tiny", "files")
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """The config; `arg` is "" (the same as "cola"), "tiny", "TASK" or "TASK,tiny"."""
+    """The config; `arg` is "" (the same as "cola"), "tiny", "TASK", "TASK,tiny" or "TASK,files"."""
     name, _, variant = arg.partition(",")
     if name in ("", "tiny"):
         name, variant = "cola", name
     if name not in TASKS:
         raise ValueError(f"no variant {arg!r}: choose one of {', '.join(TASKS)}")
-    config = finetune_sentiment.get_config(variant)
+    if variant not in VARIANTS:
+        raise ValueError(f"no variant {variant!r}: choose one of tiny, files")
+    config = finetune_sentiment.get_config(variant.removeprefix("files"))
     metric, (text, pair), file, written = TASKS[name]
     source, matched = f"tfds:glue/{name}", "_matched" if name == "mnli" else ""
     config.task = "regress" if name == "stsb" else "classify"
@@ -77,4 +102,20 @@ def get_config(arg: str = "") -> ConfigDict:
             submission(f"{source}:test_mismatched", "MNLI-mm.tsv"),
             submission("tfds:glue/ax:test", "AX.tsv"),
         )
+    if variant == "files":
+        use_files(config, name)
     return config
+
+
+def use_files(config: ConfigDict, name: str) -> None:
+    """Has the config read the official archives."""
+    folder, fields = FILES[name]
+    matched = "_matched" if name == "mnli" else ""
+    dev = f"{FOLDER}/{folder}/dev{matched}.tsv"
+    config.data.update(train=f"{FOLDER}/{folder}/train.tsv", validation=dev, test=dev, **fields)
+    tests = [f"{FOLDER}/{folder}/test{matched}.tsv"]
+    if name == "mnli":
+        config.data.further_tests = (f"{FOLDER}/MNLI/dev_mismatched.tsv",)
+        tests += [f"{FOLDER}/MNLI/test_mismatched.tsv", f"{FOLDER}/diagnostic/diagnostic.tsv"]
+    for submission, rows in zip(config.submissions, tests, strict=True):
+        submission.rows = rows  # whose labels are as written already

@@ -6,8 +6,10 @@
 The encoder is a Chinese one; the 50,289 sentences are the corpus's training part, of which
 validation and test rows are cut by text hash: no number is published for this split.
 Own data: --config.data.train=train.conll with a word and its tag a line (token_column,
-tag_column), or .jsonl with a list of words and one of tags (text_field, label_field); the tags
-are BIO, BIOES, BMES or IO, or plain ones such as parts of speech.
+tag_column), .jsonl with a list of words and one of tags (text_field, label_field), or .tsv with a
+sentence a line and these two names in the first (text_a and label in MSRA-NER's usual copy, the
+words parted by spaces or \\x02); the tags are BIO, BIOES, BMES or IO, or plain ones such as parts
+of speech.
 """
 
 from ml_collections import ConfigDict

@@ -29,6 +29,7 @@ def get_config(arg: str = "") -> ConfigDict:
             text_field="text",
             pair_field="",
             label_field="label",
+            columns=(),
             label_separator="|",
             id_field="",
             positive_label="",

@@ -7,9 +7,10 @@ bert-base-uncased reaches 81.2 % exact match and 88.5 % F1 on the development se
 these settings, as Hugging Face publishes for its run_qa.py, which neither warms up nor decays
 weights, as google-research/bert does (0.1 and 0.01). Its stride is the overlap here; doc_stride of
 google-research/bert is the step from window to window instead. Own data:
---config.data.train=train-v2.0.json --config.data.validation= --config.data.test=, or .jsonl with
-text_field, pair_field and label_field; what is left empty is cut from the training rows by
-context. `evaluate` leaves predictions.json for the official script.
+--config.data.train=train-v2.0.json --config.data.validation=dev-v2.0.json
+--config.data.test=dev-v2.0.json, or .jsonl with text_field, pair_field and label_field; what is
+left empty is cut from the training rows by context. `evaluate` leaves predictions.json for the
+official script.
 """
 
 from ml_collections import ConfigDict

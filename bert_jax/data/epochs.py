@@ -22,7 +22,8 @@ def epoch_batches(count: int, *, batch_size: int, seed: int, epoch: int) -> Iter
 
 
 def ordered_batches(lengths: Sequence[int], *, batch_size: int) -> Iterator[np.ndarray]:
-    """The indices of every batch of one pass by length."""
-    order = np.argsort(lengths, kind="stable")
+    """The indices of every batch of one pass by length, the longest first: a last batch that must
+    be filled up is of short ones."""
+    order = np.argsort(np.negative(lengths), kind="stable")
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]

@@ -1,8 +1,7 @@
 """Every task there is, by its name in `config.task`. One's own is added here."""
 
-import difflib
-
 from bert_jax.errors import InputError
+from bert_jax.fields import hint
 from bert_jax.tasks.choice import Choice
 from bert_jax.tasks.classify import Classify
 from bert_jax.tasks.multilabel import Multilabel
@@ -24,7 +23,5 @@ TASKS: dict[str, type[Task]] = {
 def named(name: str) -> type[Task]:
     """Raises InputError where there is none of this name."""
     if name not in TASKS:
-        near = difflib.get_close_matches(name, TASKS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(TASKS)}."
-        raise InputError(f"config.task={name!r} is not known; {hint}")
+        raise InputError(f"config.task={name!r} is not known; {hint(name, TASKS)}")
     return TASKS[name]

@@ -48,8 +48,14 @@ class Batches:
         )
 
     def _packed(self, examples: Sequence[Any]) -> PyTree:
-        task = self._task
-        length = bucket(max(example.length for example in examples), task.max_length)
-        batch = task.batch(examples, self._batch_size, length)
-        pad = task.tokenizer.special.pad
-        return batch._replace(tokens=pack_tokens(batch.tokens, multiple=self._shards, pad=pad))
+        length = bucket(max(example.length for example in examples), self._task.max_length)
+        return packed(self._task, examples, self._batch_size, length, shards=self._shards)
+
+
+def packed(
+    task: Task, examples: Sequence[Any], batch_size: int, length: int, *, shards: int
+) -> PyTree:
+    """A batch whose short examples share rows of `length`, a multiple of `shards` of them."""
+    batch = task.batch(examples, batch_size, length)
+    pad = task.tokenizer.special.pad
+    return batch._replace(tokens=pack_tokens(batch.tokens, multiple=shards, pad=pad))

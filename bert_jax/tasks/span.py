@@ -135,7 +135,7 @@ class SpanTask(Task):
         self,
         rows: Sequence[Question],
         examples: Sequence[SpanExample],
-        predictions: Sequence[Float[np.ndarray, "T 2"]],
+        predictions: Sequence[Float[np.ndarray, "_T 2"]],
     ) -> list[Candidates]:
         """In the words of the context."""
         of_row: list[list[int]] = [[] for _ in rows]

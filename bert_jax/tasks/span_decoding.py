@@ -58,7 +58,7 @@ class Candidates(NamedTuple):
 
 
 def decode(
-    context: str, examples: Sequence[SpanExample], logits: Sequence[Float[np.ndarray, "T 2"]]
+    context: str, examples: Sequence[SpanExample], logits: Sequence[Float[np.ndarray, "_T 2"]]
 ) -> Candidates:
     """The best spans over all windows of a context.
 

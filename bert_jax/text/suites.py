@@ -31,15 +31,15 @@ def records(
     if files.scheme(source) == "tfds":
         found = datasets.rows(source)
     else:
-        found = _from_files(source, asked[0], [*asked[1], *optional])
+        found = _from_files(source, asked[0], [*asked[1], *optional], data.columns)
     return form.change(found, data)
 
 
 def _from_files(
-    source: str, fields: Sequence[str], optional: Sequence[str]
+    source: str, fields: Sequence[str], optional: Sequence[str], columns: Sequence[str]
 ) -> Iterator[files.Record]:
     for path in files.matching(source):
-        yield from files.records(path, fields, optional)
+        yield from files.records(path, fields, optional, columns)
 
 
 def _plain(records: Iterator[files.Record], data: LabelledDataConfig) -> Iterator[files.Record]:
@@ -51,9 +51,10 @@ def _whole(records: Iterator[files.Record], data: LabelledDataConfig) -> Iterato
     """Without the rows that lack a text, of which QQP has some, as long as there are labels."""
     names = (data.text_field, data.pair_field)
     for where, record in records:
-        texts = [files.as_text(files.field(record, n, where), n, where) for n in names if n]
+        found = [(name, files.field(record, name, where)) for name in names if name]
+        texts = ["" if text is None else files.as_text(text, name, where) for name, text in found]
         if all(text.strip() for text in texts) or _is_unlabelled(record, data):
-            yield where, record
+            yield where, record | {n: t for (n, _), t in zip(found, texts, strict=True)}
 
 
 def _is_unlabelled(record: dict[str, Any], data: LabelledDataConfig) -> bool:

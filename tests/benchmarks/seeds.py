@@ -24,11 +24,12 @@ from absl import flags
 from jaxtyping import PyTree
 
 from bert_jax import cli
-from bert_jax.data.encoding import bucket, pack_tokens
+from bert_jax.data.encoding import bucket
 from bert_jax.data.epochs import epoch_batches
 from bert_jax.fields import Values, build
 from bert_jax.finetune_config import FinetuneConfig
 from bert_jax.tasks import all_tasks
+from bert_jax.tasks.batches import packed
 from bert_jax.tasks.splits import TRAIN
 from bert_jax.tasks.start import find_start
 from bert_jax.tasks.task import Task
@@ -47,12 +48,11 @@ class Side(NamedTuple):
     shapes: int  # that are compiled for
 
 
-def packed(task: Task, parts: Sequence[Sequence[Any]], size: int, shards: int) -> list[PyTree]:
+def in_rows(task: Task, parts: Sequence[Sequence[Any]], size: int, shards: int) -> list[PyTree]:
     """A batch of each part, all as long as the longest example needs."""
     longest = max(example.length for part in parts for example in part)
-    length, pad = bucket(longest, task.max_length), task.tokenizer.special.pad
-    batches = [task.batch(part, size, length) for part in parts]
-    return [b._replace(tokens=pack_tokens(b.tokens, multiple=shards, pad=pad)) for b in batches]
+    length = bucket(longest, task.max_length)
+    return [packed(task, part, size, length, shards=shards) for part in parts]
 
 
 def stacked(batches: Sequence[PyTree]) -> PyTree:
@@ -87,8 +87,8 @@ def sides(config: FinetuneConfig, count: int, steps: int) -> tuple[Side, Side]:
         [[examples[i] for i in indices] for indices in step]
         for step, _ in zip(zip(*orders, strict=True), range(steps), strict=False)
     ]
-    alone = [[packed(data.task, [part], size, shards)[0] for part in step] for step in parts]
-    together = [stacked(packed(data.task, step, size, shards)) for step in parts]
+    alone = [[in_rows(data.task, [part], size, shards)[0] for part in step] for step in parts]
+    together = [stacked(in_rows(data.task, step, size, shards)) for step in parts]
     states = [first_state(program, config, seed) for seed in range(count)]
     all_states = jax.tree.map(lambda *leaves: jax.numpy.stack(leaves), *states)
     vmapped = jax.jit(

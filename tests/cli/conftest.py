@@ -13,13 +13,13 @@ ROOT = Path(__file__).parents[2]
 
 
 def run_command(
-    module: str, *args: str | Path, stdin: bytes = b""
+    module: str, *args: str | Path, stdin: bytes = b"", **environment: str
 ) -> "subprocess.CompletedProcess":
     """`python -m bert_jax.MODULE ARGS`, as a user would in the repository."""
     return subprocess.run(
         [sys.executable, "-m", f"bert_jax.{module}", *map(str, args)],
         cwd=ROOT,
-        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        env=os.environ | {"JAX_PLATFORMS": "cpu"} | environment,
         input=stdin,
         capture_output=True,
         check=False,
@@ -27,11 +27,17 @@ def run_command(
 
 
 @pytest.fixture(scope="session")
-def command():
-    """`run_command` that fails the test when the command fails."""
+def command(tmp_path_factory):
+    """`run_command` that fails the test when the command fails; of equal programs one is compiled
+    for all."""
+    stored = {
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
 
     def run(module, *args, stdin=b""):
-        done = run_command(module, *args, stdin=stdin)
+        done = run_command(module, *args, stdin=stdin, **stored)
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout.decode()
 

@@ -247,7 +247,7 @@ CASES = {
     label_field_missing: r"train\.csv:2 has no field 'label'; it has 'text', 'stars'",
     label_never_seen: r"validation\.csv:3: label '中评' was never seen in training",
     config_typo: r"optimizer\.learning_rat is not a field; did you mean .*\.learning_rate\?",
-    config_typo_far_from_all: r"config\.model\.hiden is not a field; known: .*width",
+    config_typo_far_from_all: r"config\.model\.hiden is not a field; choose one of .*width",
     config_typo_in_an_element: r"config\.then\[0\]\.batch_sise .*config\.then\[0\]\.batch_size\?",
     config_field_of_a_number: r"config\.batch_size has no fields, so config\.batch_size\.x",
     config_element_missing: r"config\.then has no element \[7\]",

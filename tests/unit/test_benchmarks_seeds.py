@@ -8,7 +8,7 @@ import small
 
 from bert_jax.tasks.classify import Classify
 from bert_jax.text.labelled import LabelledText
-from tests.benchmarks.seeds import packed, shapes, stacked
+from tests.benchmarks.seeds import in_rows, shapes, stacked
 
 LETTERS = "abcdefghij"
 SIZE = 8
@@ -30,7 +30,7 @@ def parts_of(*words):
 
 def test_each_seed_finds_its_batch_with_empty_rows_behind():
     task, parts = parts_of([30] * SIZE, [2] * SIZE, [2, 30] * 3)
-    alone = packed(task, parts, SIZE, shards=1)
+    alone = in_rows(task, parts, SIZE, shards=1)
     rows = [batch.tokens.rows.ids.shape[0] for batch in alone]
     assert shapes(alone) == len(set(rows)) == 3
     together = stacked(alone)
@@ -46,4 +46,6 @@ def test_each_seed_finds_its_batch_with_empty_rows_behind():
 
 def test_parts_are_as_long_as_the_longest_of_all():
     task, parts = parts_of([2] * SIZE, [30] * SIZE)
-    assert {batch.tokens.rows.ids.shape[1] for batch in packed(task, parts, SIZE, shards=1)} == {32}
+    assert {batch.tokens.rows.ids.shape[1] for batch in in_rows(task, parts, SIZE, shards=1)} == {
+        32
+    }

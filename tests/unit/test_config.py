@@ -67,7 +67,7 @@ FINETUNE = dict(
         label_field="label", label_separator="", id_field="", positive_label="",
         token_column=0, tag_column=-1, tag_pieces="first",
         answer_rules="squad", answer_shift=0,
-        form="plain", further_tests=(), choice_fields=(),
+        columns=(), form="plain", further_tests=(), choice_fields=(),
     ),
     batch_size=8, max_length=64, window_overlap=0, epochs=1, freeze_embeddings=False,
     freeze_layers=0, layer_decay=1.0, head_steps=0, class_weights="none",
@@ -105,7 +105,7 @@ def test_an_unknown_field_is_named_with_the_nearest_known_one():
 
 
 def test_an_unknown_field_like_no_other_lists_the_known_ones():
-    with pytest.raises(InputError, match=r"config\.zzz .*known: data, fsdp, tensor\."):
+    with pytest.raises(InputError, match=r"config\.zzz .*choose one of data, fsdp, tensor\."):
         build(MeshConfig, MESH | {"zzz": 4})
 
 

@@ -32,9 +32,9 @@ def test_an_epoch_is_a_function_of_seed_and_epoch():
     assert len({tuple(order) for order in (once, *map(order_of, others))}) == 3
 
 
-def test_ordered_batches_go_by_length():
+def test_ordered_batches_go_from_the_longest_down():
     lengths = lengths_of(10)
     found = list(ordered_batches(lengths, batch_size=4))
     assert [len(batch) for batch in found] == [4, 4, 2]
     assert sorted(order_of(found)) == list(range(10))
-    assert (np.diff([lengths[i] for i in order_of(found)]) >= 0).all()
+    assert (np.diff([lengths[i] for i in order_of(found)]) <= 0).all()

@@ -79,12 +79,44 @@ LISTS = [
 ]
 
 
-def test_lists_of_json(tmp_path):
-    path = tmp_path / "a.jsonl"
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
+def test_lists_of_json(name, tmp_path):
+    path = tmp_path / name
     path.write_text("\n".join(json.dumps(row) for row in LISTS))
     rows = read(path)
     assert [(row.words, row.tags) for row in rows] == [*zip(WORDS, TAGS, strict=True)]
-    assert place_of(rows[1], 1) == rows[1].where == f"{path}:2"
+    where = f"{path}:2" + " (a sentence)" * (name == "a.json")
+    assert place_of(rows[1], 1) == rows[1].where == where
+
+
+def test_json_that_is_no_lines_is_told_from_columns(tmp_path):
+    (tmp_path / "a.json").write_text("\n" + json.dumps(LISTS))
+    with pytest.raises(InputError, match=r"a\.json:2 is a JSON list; give one JSON object a line"):
+        read(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("between", [" ", "\x02"])
+def test_a_sentence_in_each_line_of_a_table(between, tmp_path):
+    # As MSRA-NER is handed on.
+    lines = (
+        f"{between.join(words)}\t{between.join(tags)}\n"
+        for words, tags in zip(WORDS, TAGS, strict=True)
+    )
+    path = tmp_path / "a.tsv"
+    path.write_text("".join(["text_a\tlabel\n", *lines]))
+    fields = dict(text_field="text_a", label_field="label")
+    rows = read(path, **fields)
+    assert [(row.words, row.tags) for row in rows] == [*zip(WORDS, TAGS, strict=True)]
+    assert place_of(rows[1], 1) == rows[1].where == f"{path}:3 (a sentence)"
+    # By other names it is no header, and the lines are columns.
+    with pytest.raises(InputError, match=r"a\.tsv:2 .*config\.data\.text_field and .*label_field"):
+        read(path)
+    # With numbers before, and without the header.
+    _, *rest = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(f"{number}\t{line}" for number, line in enumerate(rest)))
+    columns = ("id", "text_a", "label")
+    rows = read(path, columns=columns, id_field="id", **fields)
+    assert [(row.words, row.tags) for row in rows] == [*zip(WORDS, TAGS, strict=True)]
 
 
 def test_an_id_that_two_rows_of_a_source_have_is_named(tmp_path):
@@ -141,6 +173,15 @@ BAD = {
         r"a\.jsonl:1: word 2 of field 'tokens' is empty",
     ),
     "number": ("a.jsonl", '{"tokens": ["a"], "tags": [3]}', r"a\.jsonl:1: .* 3, which is no tag"),
+    "sentences": ("a.txt", "a\x02b\tO\x02O\n", r"a\.txt:1 holds a sentence, .* end in \.tsv"),
+    "words of a table": (
+        "a.tsv",
+        "tokens\ttags\nEU\tB-ORG\n\na\tO\n",
+        r"a\.tsv:3 is empty, .* where a line is a word, the first one of the file",
+    ),
+    "a space of Unicode": ("a.tsv", "tokens\ttags\n\u3000 a\tO\n", r"2 words .* 1 tags"),
+    "no cell": ("a.tsv", "tokens\ttags\n\t\n", r"a\.tsv:2 .*: the list in .* is empty"),
+    "unequal cells": ("a.tsv", "tokens\ttags\na b\tO\n", r"a\.tsv:2 .*: .* 2 words .* 1 tags"),
     "empty tag": ("a.jsonl", '{"tokens": ["a"], "tags": [" "]}', r"a\.jsonl:1: .* an empty tag"),
 }
 

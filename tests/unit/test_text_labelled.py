@@ -56,6 +56,30 @@ def test_tab_separated_text_has_no_quoting(tmp_path):
     assert read(tmp_path / "a.tsv", text_field="sentence")[0][::2] == ('"well, ', "1")
 
 
+def test_a_table_without_a_header_has_its_columns_named(tmp_path):
+    # As LCQMC is handed on; the empty line at the end is none.
+    (tmp_path / "a.tsv").write_text("喜欢什么样的\t爱什么样的\t1\n怎么去\t怎么来\t0\n\n")
+    columns = ("text_a", "text_b", "label")
+    fields = dict(text_field="text_a", pair_field="text_b")
+    rows = read(tmp_path / "a.tsv", columns=columns, **fields)
+    assert [row[:3] for row in rows] == [
+        ("喜欢什么样的", "爱什么样的", "1"),
+        ("怎么去", "怎么来", "0"),
+    ]
+    assert rows[0].where == f"{tmp_path / 'a.tsv'}:1"
+    (tmp_path / "a.csv").write_text('"一, 二",好\n', "utf-8")
+    assert read(tmp_path / "a.csv", columns=("text", "label"))[0].text == "一, 二"
+    with pytest.raises(InputError, match=r"tsv:2 has no field 'label'.* first line says"):
+        read(tmp_path / "a.tsv", **fields)
+    with pytest.raises(InputError, match=r"tsv:1 has 3 fields where config\.data\.columns has 2"):
+        read(tmp_path / "a.tsv", columns=("text", "label"))
+    (tmp_path / "a.csv").write_text("text,label\na,b\n")
+    with pytest.raises(InputError, match=r"a\.csv has a header line: leave config\.data\.columns"):
+        read(tmp_path / "a.csv", columns=("text", "label"))
+    with pytest.raises(InputError, match=r"config\.data\.columns has a name twice \(a, a\)"):
+        read(tmp_path / "a.tsv", columns=("a", "a"))
+
+
 def test_a_text_may_be_longer_than_the_limit_of_csv(tmp_path):
     (tmp_path / "a.csv").write_text(f"text,label\n{'x' * 200_000},1\n")
     assert len(read(tmp_path / "a.csv")[0].text) == 200_000
@@ -67,6 +91,7 @@ BAD = {
     "field": ("a.csv", b"text,y\na,b\n", "a.csv:2 has no field 'label'; it has 'text', 'y'"),
     "few": ("a.csv", b"text,label\na,b\n\nc\n", "a.csv:4 has 1 fields where the header has 2"),
     "many": ("a.csv", b"text,label\na,b,c\n", "a.csv:2 has 3 fields .*put quotes"),
+    "few of TSV": ("a.tsv", b'text\tlabel\n"a\n', "a.tsv:2 has 1 fields .*needs .csv"),
     "quote": ("a.csv", b'text,label\n"a,b\n', "a.csv:2 is not a table row"),
     "empty label": ("a.tsv", b"text\tlabel\na\tx\nb\t \n", "a.tsv:3: the label .* is empty"),
     "null label": ("a.jsonl", b'{"text": "a", "label": null}', "a.jsonl:1: the label"),

@@ -50,12 +50,20 @@ def test_rows_without_agreement_are_left_out(tmp_path):
 
 def test_rows_without_a_text_are_left_out(tmp_path):
     records = [
-        {"sentence1": "a", "sentence2": second, "label": "0"} for second in ("b", "", " ", "c")
+        {"sentence1": "a", "sentence2": second, "label": "0"}
+        for second in ("b", "", " ", None, "c")
     ]
     rows = read(tmp_path, records, "whole", **PAIR)
     assert [row.pair for row in rows] == ["b", "c"]
     with pytest.raises(InputError, match=r"a\.json:2: the text in field 'sentence2' is empty"):
         read(tmp_path, records, "plain", **PAIR)
+
+
+def test_a_row_without_a_label_may_lack_a_text(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"sentence1": "a", "sentence2": None, "id": 7}))
+    ((id, row),) = read_unlabelled(str(path), data("whole", **PAIR))
+    assert (id, row.text, row.pair) == (7, "a", "")
 
 
 def test_keywords_are_joined(tmp_path):
