@@ -27,6 +27,9 @@ def define_flags() -> None:
     flags.DEFINE_string("text_field", "text", "Field of a .jsonl, .csv or .tsv input.")
     flags.DEFINE_string("pair_field", "", "Field of the second text of such an input, for pairs.")
     flags.DEFINE_list(
+        "columns", [], "Fields of a .csv or .tsv input that has no header line, in order."
+    )
+    flags.DEFINE_list(
         "choices_field", [], "Field with the list of choices of such an input, or one for each."
     )
     flags.DEFINE_string("output", "", "Where the JSON lines go instead of stdout.")
@@ -61,6 +64,7 @@ def run() -> None:
             text_field=given.text_field,
             pair_field=given.pair_field,
             choices_fields=given.choices_field,
+            columns=given.columns,
         )
     if given.normalise and not given.embed:
         raise InputError("--normalise is for vectors: give --embed too, or leave it away.")

@@ -12,14 +12,19 @@ STDIN = "-"
 
 
 def read_texts(
-    path: str, *, text_field: str, pair_field: str, choices_fields: Sequence[str]
+    path: str,
+    *,
+    text_field: str,
+    pair_field: str,
+    choices_fields: Sequence[str],
+    columns: Sequence[str] = (),
 ) -> list[Text]:
     """Every text with its place; `-` is stdin, read as plain lines.
 
     `.jsonl`, `.csv`, `.tsv` and `.parquet` files are read by their field `text_field`, by
     `pair_field` where the texts are pairs and `choices_fields`, one with a list or one for each,
-    where they have choices;
-    any other file holds one text a line, blank lines left out. Raises InputError naming the
+    where they have choices; a table without a header line has its fields called `columns`.
+    Any other file holds one text a line, blank lines left out. Raises InputError naming the
     place, also of a record without text: leaving it out would shift the results against the
     records.
     """
@@ -33,10 +38,14 @@ def read_texts(
                 where,
                 choices_of(record, choices_fields, where) if choices_fields else (),
             )
-            for where, record in files.records(file, fields)
+            for where, record in files.records(file, fields, columns=columns)
         ]
-    elif pair_field or choices_fields:
-        given = {"--pair_field": pair_field, "--choices_field": ",".join(choices_fields)}
+    elif pair_field or choices_fields or columns:
+        given = {
+            "--pair_field": pair_field,
+            "--choices_field": ",".join(choices_fields),
+            "--columns": ",".join(columns),
+        }
         flag = next(f"{name}={value}" for name, value in given.items() if value)
         raise InputError(
             f"{flag} is for records, and {file} holds lines: give a file that"

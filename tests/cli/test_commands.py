@@ -163,6 +163,7 @@ INPUTS = {
         ("--text_field=body",),
     ),
     "csv": ("texts.csv", f'id,text\n1,"{TEXTS[0]}"\n2,{TEXTS[1]}\n', ()),
+    "no header": ("texts.tsv", f"1\t{TEXTS[0]}\n0\t{TEXTS[1]}\n", ("--columns=label,text",)),
 }
 
 

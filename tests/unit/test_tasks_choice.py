@@ -128,3 +128,15 @@ def test_choices_are_read_from_a_field(tmp_path):
     (tmp_path / "a.txt").write_text("a\n")
     with pytest.raises(InputError, match="--choices_field=choices is for records, and"):
         read_texts(str(tmp_path / "a.txt"), **fields, choices_fields=["choices"])
+
+
+def test_the_columns_of_texts_are_those_of_a_table(tmp_path):
+    fields = dict(text_field="text", pair_field="", choices_fields=[], columns=["text", "label"])
+    (tmp_path / "a.csv").write_text("a,1\nb,0\n")
+    assert [text.text for text in read_texts(str(tmp_path / "a.csv"), **fields)] == ["a", "b"]
+    (tmp_path / "a.csv").write_text("text,label\na,1\n")
+    with pytest.raises(InputError, match=r"a\.csv has a header line"):
+        read_texts(str(tmp_path / "a.csv"), **fields)
+    (tmp_path / "a.txt").write_text("a\n")
+    with pytest.raises(InputError, match="--columns=text,label is for records, and"):
+        read_texts(str(tmp_path / "a.txt"), **fields)
