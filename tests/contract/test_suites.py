@@ -65,21 +65,37 @@ def test_glue_is_as_tensorflow_datasets_has_it(task):
     assert config.data.positive_label in ("", classes[1] if len(classes) > 1 else "")
 
 
-# The columns of the archives' train.tsv and dev.tsv, and those that test.tsv has in their place;
-# of CoLA once it has a header.
+# The columns of the archives' train.tsv and dev.tsv, those that test.tsv has in their place, and
+# which of them are the text, the second text and the label; of CoLA once it has a header.
 STSB = "index genre filename year old_index source1 source2 sentence1 sentence2"
 PARSES = "sentence1_binary_parse sentence2_binary_parse sentence1_parse sentence2_parse"
 MNLI = f"index promptID pairID genre {PARSES} sentence1 sentence2"
 OFFICIAL = {
-    "cola": ("source label mark sentence", "index sentence"),
-    "sst2": ("sentence label", "index sentence"),
-    "mrpc": ("Quality|#1 ID|#2 ID|#1 String|#2 String", "index|#1 ID|#2 ID|#1 String|#2 String"),
-    "stsb": (f"{STSB} score", STSB),
-    "qqp": ("id qid1 qid2 question1 question2 is_duplicate", "id question1 question2"),
-    "mnli": (f"{MNLI} label1 gold_label", MNLI),
-    "qnli": ("index question sentence label", "index question sentence"),
-    "rte": ("index sentence1 sentence2 label", "index sentence1 sentence2"),
-    "wnli": ("index sentence1 sentence2 label", "index sentence1 sentence2"),
+    "cola": ("source label mark sentence", "index sentence", "sentence||label"),
+    "sst2": ("sentence label", "index sentence", "sentence||label"),
+    "mrpc": (
+        "Quality|#1 ID|#2 ID|#1 String|#2 String",
+        "index|#1 ID|#2 ID|#1 String|#2 String",
+        "#1 String|#2 String|Quality",
+    ),
+    "stsb": (f"{STSB} score", STSB, "sentence1|sentence2|score"),
+    "qqp": (
+        "id qid1 qid2 question1 question2 is_duplicate",
+        "id question1 question2",
+        "question1|question2|is_duplicate",
+    ),
+    "mnli": (f"{MNLI} label1 gold_label", MNLI, "sentence1|sentence2|gold_label"),
+    "qnli": ("index question sentence label", "index question sentence", "question|sentence|label"),
+    "rte": (
+        "index sentence1 sentence2 label",
+        "index sentence1 sentence2",
+        "sentence1|sentence2|label",
+    ),
+    "wnli": (
+        "index sentence1 sentence2 label",
+        "index sentence1 sentence2",
+        "sentence1|sentence2|label",
+    ),
 }
 DIAGNOSTIC = "index sentence1 sentence2"
 
@@ -95,30 +111,31 @@ def test_the_files_of_glue_are_read_as_they_are(task, tmp_path, monkeypatch):
     kind = all_tasks.named(config.task)
     kind.check(config)
     data, of_tfds = config.data, load("finetune_glue", task)
-    labelled, unlabelled = map(columns, OFFICIAL[task])
+    labelled, unlabelled, (first, second, label) = map(columns, OFFICIAL[task])
     classes = GLUE[task].label_classes or ("2.5", "0")
     written = dict(pair.split("=") for pair in of_tfds.submissions[0].written)
     labels = [written.get(name, name) for name in classes]
-    texts = 'one "', "another" if data.pair_field else ""
+    texts = 'one "', "another" if second else ""
 
-    def write(source, names, label):
+    def write(source, names):
         path = tmp_path / source
         path.parent.mkdir(parents=True, exist_ok=True)
         rows = [dict.fromkeys(names, "x") for _ in labels]
         for number, (row, value) in enumerate(zip(rows, labels, strict=True)):
             row |= dict.fromkeys(("index", "id"), str(number))
-            row |= {data.pair_field: texts[1], data.text_field: texts[0], label: value}
+            row |= {second: texts[1], first: texts[0], label: value}
         lines = ["\t".join(names), *("\t".join(row[name] for name in names) for row in rows)]
         path.write_text("".join(f"{line}\n" for line in lines), "utf-8")
 
     for source in {data.train, data.validation, data.test, *data.further_tests}:
-        write(source, labelled, data.label_field)
+        write(source, labelled)
         rows = kind.read(source, data)
         assert [(row.text, row.pair) for row in rows] == [texts] * len(labels)
+        assert [row.label for row in rows] == ([2.5, 0] if task == "stsb" else labels)
         kind.find_labels(rows, data)  # which knows the positive one
     for one in config.submissions:
         names = columns(DIAGNOSTIC) if "diagnostic" in one.rows else unlabelled
-        write(one.rows, names, "")
+        write(one.rows, names)
         found = read_unlabelled(one.rows, data)
         assert [(row.text, row.pair) for _, row in found] == [texts] * len(labels)
         assert [id for id, _ in found] == [str(number) for number in range(len(labels))]
