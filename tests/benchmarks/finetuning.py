@@ -5,7 +5,7 @@ r"""The same fine-tuning with bert_jax and with Hugging Face PyTorch on the CPU,
     python -m tests.benchmarks.finetuning --task=chinese_sentiment --init_from=runs/starts/l2h512 \
         --workdir=runs/compare/chinese_sentiment
 
-`--task` is one of finetuned/real_tasks.py; in its place, a config such as
+`--task` is one of real_tasks.py; in its place, a config such as
 `--config=configs/finetune_sentiment.py --config.model.compute_dtype=float32`. Either takes
 `--config.FIELD=VALUE`; `--rows` cuts the training rows by hash, 0 = all.
 
@@ -42,7 +42,7 @@ from bert_jax.fields import build
 from bert_jax.finetune_config import FinetuneConfig
 from bert_jax.tasks import conversion
 from bert_jax.tasks.splits import TRAIN
-from tests.benchmarks.finetuned import real_tasks
+from tests.benchmarks import real_tasks
 from tests.benchmarks.finetuned.report import NAMES, Result, report
 from tests.benchmarks.finetuned.rows import digest, open_rows, write
 from tests.benchmarks.made_by import OUR_CODE, made_by

@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.starts --to=runs/starts
     python -m tests.benchmarks.seeds --config.init_from=runs/starts/l2h512 \\
-        --config=tests/benchmarks/finetuned/real_tasks.py:chinese_sentiment
+        --config=tests/benchmarks/real_tasks.py:chinese_sentiment
 
 Both take the same examples in the same batches. In turn, each seed's have the shape that they need
 and share programs where shapes are equal, as `--config.seeds` runs them. One program for all wants

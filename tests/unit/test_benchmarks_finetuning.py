@@ -12,8 +12,8 @@ from bert_jax.tasks import all_tasks
 from bert_jax.tasks.splits import TEST, TRAIN, VALIDATION, read_splits
 from bert_jax.text.labelled import LabelledText
 from bert_jax.workdir import write_json
-from tests.benchmarks import finetuning
-from tests.benchmarks.finetuned import real_tasks, rows
+from tests.benchmarks import finetuning, real_tasks
+from tests.benchmarks.finetuned import rows
 from tests.benchmarks.finetuned.report import Result, Seconds, report, verdict, welch
 
 

