@@ -207,12 +207,12 @@ def _table(
         mend = "mend it: put quotes around a text with the separator in it, and close its quotes."
     rows = (f"{line.text}\n" for line in lines(path))
     reader = csv.reader(rows, strict=True, delimiter=delimiter, quoting=quoting)
-    header, named_by = list(columns), "what names its columns" if columns else "the header"
+    header, named_by = list(columns), COLUMNS if columns else "the header"
     start = 1  # a quoted field may go over several lines: the row is named by its first
     try:
         for values in reader:
             if columns and start == 1 and values == header:
-                raise InputError(f"{path} has a header line: do not name its columns.")
+                raise InputError(f"{path} has a header line: leave {COLUMNS} empty.")
             where, start = f"{path}:{start}", reader.line_num + 1
             if not header:
                 header = values
@@ -299,9 +299,8 @@ def checksum(path: FilePath) -> dict[str, str | int]:
         return {"sha256": digest, "bytes": file.tell()}
 
 
-HEADER = (
-    "; a table's fields are what its first line says, or config.data.columns (--columns of predict)"
-)
+COLUMNS = "config.data.columns (--columns of predict)"
+HEADER = f"; a table's fields are what its first line says, or {COLUMNS}"
 TSV, PARQUET = ".tsv", ".parquet"
 TABLES: dict[str, dict[str, Any]] = {
     ".csv": dict(delimiter=",", quoting=csv.QUOTE_MINIMAL),

@@ -135,7 +135,9 @@ def test_the_columns_of_texts_are_those_of_a_table(tmp_path):
     (tmp_path / "a.csv").write_text("a,1\nb,0\n")
     assert [text.text for text in read_texts(str(tmp_path / "a.csv"), **fields)] == ["a", "b"]
     (tmp_path / "a.csv").write_text("text,label\na,1\n")
-    with pytest.raises(InputError, match=r"a\.csv has a header line"):
+    with pytest.raises(
+        InputError, match=r"a\.csv has a header line: leave .*\(--columns of predict\)"
+    ):
         read_texts(str(tmp_path / "a.csv"), **fields)
     (tmp_path / "a.txt").write_text("a\n")
     with pytest.raises(InputError, match="--columns=text,label is for records, and"):

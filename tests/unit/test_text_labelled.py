@@ -71,10 +71,13 @@ def test_a_table_without_a_header_has_its_columns_named(tmp_path):
     assert read(tmp_path / "a.csv", columns=("text", "label"))[0].text == "一, 二"
     with pytest.raises(InputError, match=r"tsv:2 has no field 'label'.* first line says"):
         read(tmp_path / "a.tsv", **fields)
-    with pytest.raises(InputError, match=r"tsv:1 has 3 fields where what names .* has 2"):
+    with pytest.raises(
+        InputError,
+        match=r"tsv:1 has 3 fields where config\.data\.columns \(--columns of predict\) has 2",
+    ):
         read(tmp_path / "a.tsv", columns=("text", "label"))
     (tmp_path / "a.csv").write_text("text,label\na,b\n")
-    with pytest.raises(InputError, match=r"a\.csv has a header line: do not name"):
+    with pytest.raises(InputError, match=r"a\.csv has a header line: leave config\.data\.columns"):
         read(tmp_path / "a.csv", columns=("text", "label"))
     with pytest.raises(InputError, match=r"config\.data\.columns has a name twice \(a, a\)"):
         read(tmp_path / "a.tsv", columns=("a", "a"))
