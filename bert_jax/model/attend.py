@@ -55,8 +55,10 @@ def attend(
         mixed = _splash(*inputs)
     elif way == "cudnn":
         mixed = _cudnn(*inputs)
+    elif deterministic:
+        mixed = _plain_without_dropout(*inputs)
     else:
-        mixed = _plain(*inputs, lambda weights: dropout(weights, deterministic=deterministic))
+        mixed = _plain(*inputs, lambda weights: dropout(weights, deterministic=False))
     # So far padding has seen padding: no row of scores is masked whole, and no sum is 0.
     return jnp.where(instances[..., None] > 0, mixed, 0)
 
@@ -85,11 +87,20 @@ def _plain(config, mesh, query, key, value, instances, dropout):
     """Softmax in float32, and the scores in the chip's large memory."""
     query, key, value = (_heads_apart(config, x) for x in (query, key, value))
     scores = jnp.einsum("BqHK,BkHK->BHqk", query * query.shape[-1] ** -0.5, key)
-    scores = scores.astype(jnp.float32)
-    is_visible = _same_instance(instances)
-    scores = jnp.where(is_visible, scores, jnp.finfo(jnp.float32).min)
-    weights = dropout(jax.nn.softmax(scores, axis=-1).astype(value.dtype))
+    weights = dropout(jax.nn.softmax(_masked(scores, instances), axis=-1).astype(value.dtype))
     return _heads_together(jnp.einsum("BHqk,BkHK->BqHK", weights, value))
+
+
+def _plain_without_dropout(config, mesh, query, key, value, instances):
+    """The same in the order that CPUs are fastest in, up to 1.4 times: heads before tokens in both
+    products, and divided are the values mixed, not their weights. In training it is no faster."""
+    query, key, value = (_heads_apart(config, x).swapaxes(1, 2) for x in (query, key, value))
+    scores = jnp.einsum("BHqK,BHkK->BHqk", query * query.shape[-1] ** -0.5, key)
+    scores = _masked(scores, instances)
+    weights = jnp.exp(scores - scores.max(axis=-1, keepdims=True))
+    mixed = jnp.einsum("BHqk,BHkK->BHqK", weights.astype(value.dtype), value)
+    mixed = mixed / weights.sum(axis=-1, keepdims=True)
+    return _heads_together(mixed.swapaxes(1, 2).astype(value.dtype))
 
 
 def _fused(config, mesh, query, key, value, biases, instances, dropout):
@@ -164,6 +175,12 @@ def _refuse(config: ModelConfig, wanted: str) -> None:
         f"config.model.attention={config.attention} needs {wanted}: set it to auto, which takes"
         " what fits."
     )
+
+
+def _masked(scores: Float[Array, "B H Q T"], instances: Int[Array, "B T"]) -> Array:
+    """In float32, and the least of it where a query is not to see a key."""
+    least = jnp.finfo(jnp.float32).min
+    return jnp.where(_same_instance(instances), scores.astype(jnp.float32), least)
 
 
 def _same_instance(instances: Int[Array, "B T"]) -> Array:

@@ -94,8 +94,8 @@ def inputs():
     return jnp.asarray(x), jnp.asarray(instances)
 
 
-def run(way, mesh):
-    """(output, gradient of x) of the whole module."""
+def run(way, mesh, *, deterministic=False):
+    """(output, gradient of x) of the whole module; nothing is dropped in either case."""
     model = SelfAttention(model_config(**vars(CONFIG) | {"attention": way}), mesh)
     x, instances = inputs()
     variables = SelfAttention(CONFIG, None).init(
@@ -105,7 +105,7 @@ def run(way, mesh):
     @jax.jit
     def both(x):
         out, pull = jax.vjp(
-            lambda x: model.apply(variables, x, instances, deterministic=False)[0], x
+            lambda x: model.apply(variables, x, instances, deterministic=deterministic)[0], x
         )
         return out, pull(jnp.cos(jnp.arange(out.size, dtype=jnp.float32)).reshape(out.shape))[0]
 
@@ -120,8 +120,16 @@ def test_every_way_computes_the_same(way):
     np.testing.assert_allclose(ours[1], expected[1], rtol=1e-4, atol=1e-6)
 
 
-def test_padding_gets_zeros():
-    out, gradient = run("plain", None)
+def test_without_dropout_the_order_is_another_and_the_values_are_the_same():
+    ours, expected = run("plain", None, deterministic=True), run("plain", None)
+    assert (ours[0] != expected[0]).any()  # not the one compared with itself
+    np.testing.assert_allclose(ours[0], expected[0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(ours[1], expected[1], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_padding_gets_zeros(deterministic):
+    out, gradient = run("plain", None, deterministic=deterministic)
     _, instances = inputs()
     assert (out[np.asarray(instances) == 0] == 0).all()
     assert (gradient[3] == 0).all()  # a row of nothing else
