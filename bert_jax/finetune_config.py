@@ -43,11 +43,6 @@ class LabelledDataConfig:
         one_of(self, "answer_rules", ("squad", "cmrc"))
         at_least(self, "answer_shift", 0)
         one_of(self, "tag_pieces", ("first", "all"))
-        if len(set(self.columns)) < len(self.columns):
-            raise InputError(
-                f"config.data.columns has a name twice ({', '.join(self.columns)}): each field"
-                " needs its own."
-            )
         if self.token_column == self.tag_column:
             raise InputError(
                 f"config.data.token_column and config.data.tag_column are both"

@@ -23,8 +23,10 @@ def define_flags() -> None:
     flags.DEFINE_multi_string("text", [], "A text; may be given several times.")
     flags.DEFINE_multi_string("pair", [], "The second text of each --text, for pairs.")
     flags.DEFINE_multi_string("choice", [], "A choice for every --text, where the model chooses.")
-    flags.DEFINE_string("input", "", "A file of texts (lines, .jsonl, .csv, .tsv), or - for stdin.")
-    flags.DEFINE_string("text_field", "text", "Field of a .jsonl, .csv or .tsv input.")
+    flags.DEFINE_string(
+        "input", "", "A file of texts (lines, .jsonl, .parquet, .csv, .tsv), or -, stdin."
+    )
+    flags.DEFINE_string("text_field", "text", "Field of a .jsonl, .parquet, .csv or .tsv input.")
     flags.DEFINE_string("pair_field", "", "Field of the second text of such an input, for pairs.")
     flags.DEFINE_list(
         "columns", [], "Fields of a .csv or .tsv input that has no header line, in order."

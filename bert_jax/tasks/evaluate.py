@@ -23,7 +23,7 @@ from bert_jax.training.sharding import one_device_mesh
 
 EVALUATION = "evaluation.json"
 # The fields of a config that may say otherwise than the run's own record.
-ROWS = ("data", "data.test", "data.further_tests", "submissions")
+ROWS = ("data", "data.test", "data.columns", "data.further_tests", "submissions")
 
 Config = TypeVar("Config", FinetuneConfig, PretrainConfig)
 
@@ -43,11 +43,11 @@ def run(config: Values, workdir: str | Path, *, named: Collection[str] = ROWS) -
 
     Everything is as the run was made, its rows too, so that no training row can become a
     test row. Of `config` only `task` and `submit` are read, and those of the fields ROWS that
-    are `named`: `data.test`, `data.further_tests` and `submissions` for a fine-tuning, `data`
-    for a pretraining. From Python that is all of them, as whoever calls has put them there
-    (an empty `data.test` or `data` is the run's); the command names those that its flags set,
-    for what else a config file says of rows is its default and need not be of this run. A
-    converted model has no record, and takes all of `config`.
+    are `named`: `data.test`, `data.columns`, `data.further_tests` and `submissions` for a
+    fine-tuning, `data` for a pretraining. From Python that is all of them, as whoever calls has
+    put them there (an empty `data.test` or `data` is the run's); the command names those that
+    its flags set, for what else a config file says of rows is its default and need not be of
+    this run. A converted model has no record, and takes all of `config`.
     """
     found = saved_model.load(workdir)
     task = config.get("task", "prepare")
@@ -86,6 +86,8 @@ def _with_rows(made_with: FinetuneConfig, config: Values, named: Collection[str]
     given, data, submissions = config["data"], made_with.data, made_with.submissions
     if "data.test" in named and given["test"]:
         data = dataclasses.replace(data, test=given["test"])
+    if "data.columns" in named:
+        data = dataclasses.replace(data, columns=tuple(given["columns"]))
     if "data.further_tests" in named:
         data = dataclasses.replace(data, further_tests=tuple(given["further_tests"]))
     if "submissions" in named:

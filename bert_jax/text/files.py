@@ -166,9 +166,13 @@ def records(
 
     Parquet has only `fields` read, and of `optional` those that are there; other formats every
     field. Tables have a header line, or are none and their fields called `columns`. Raises
-    InputError where something cannot be read.
+    InputError where something cannot be read, or `columns` has a name twice.
     """
     check_suffix(path, RECORDS)
+    if len(set(columns)) < len(columns):
+        raise InputError(
+            f"{COLUMNS} has a name twice ({', '.join(columns)}): each field needs its own."
+        )
     if suffix(path) in TABLES:
         return _table(path, columns, **TABLES[suffix(path)])
     if suffix(path) == PARQUET:

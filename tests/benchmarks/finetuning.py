@@ -38,7 +38,7 @@ from bert_jax import cli
 from bert_jax import workdir as wd
 from bert_jax.data.epochs import batches_per_epoch
 from bert_jax.errors import InputError
-from bert_jax.fields import build
+from bert_jax.fields import build, one_of
 from bert_jax.finetune_config import FinetuneConfig
 from bert_jax.tasks import conversion
 from bert_jax.tasks.splits import TRAIN
@@ -63,10 +63,13 @@ SHARED: dict[str, Any] = {
     "head_steps": 0,
     "class_weights": "none",
 }
+# Of theirs there are these.
+TASKS = ("classify", "multilabel", "regress", "tag")
 
 
 def check_shared(config: FinetuneConfig) -> None:
     """Raises InputError for what only one of the two could do."""
+    one_of(config, "task", TASKS)
     for name, wanted in SHARED.items():
         value = functools.reduce(getattr, name.split("."), config)
         if value != wanted:

@@ -39,6 +39,11 @@ def finetune(folder, made, rows, *flags):
     )
 
 
+def all_rows(path):
+    """Flags: every split is this file."""
+    return [f"--config.data.{split}={path}" for split in ("train", "validation", "test")]
+
+
 def predict(folder, *flags):
     return ("predict", f"--output={folder}/out", *flags)
 
@@ -76,6 +81,50 @@ def label_never_seen(folder, made):
     path = write(folder / "validation.csv", "text,label\n很好,好评\n一般,中评\n")
     rows = "text,label\n很好,好评\n不好,差评\n"
     return finetune(folder, made, rows, f"--config.data.validation={path}")
+
+
+def label_a_fraction(folder, made):
+    rows = "text,label\n很好,4.5\n不好,1.0\n一般,3.0\n"
+    return finetune(folder, made, rows, *all_rows(folder / "train.csv"))
+
+
+def label_of_one_class(folder, made):
+    rows = "text,label\n很好,好评\n不好,好评\n"
+    return finetune(folder, made, rows, *all_rows(folder / "train.csv"))
+
+
+def row_with_too_few_fields(folder, made):
+    return finetune(folder, made, "text,label\n很好,好评\n不好\n")
+
+
+def text_empty(folder, made):
+    return finetune(folder, made, "text,label\n很好,好评\n,差评\n")
+
+
+def id_twice(folder, made):
+    rows = "id,text,label\n7,很好,好评\n8,一般,差评\n7,不好,差评\n"
+    return finetune(folder, made, rows, "--config.data.id_field=id")
+
+
+def tag_outside_the_scheme(folder, made):
+    path = write(folder / "train.conll", "李 B-PER\n明 I-PER\n来 O\n\n北 PER\n")
+    return (
+        *("finetune", "--config=configs/finetune_ner.py:tiny", "--config.init_from=none"),
+        *(f"--config.tokenizer={made.data}/tokenizer", f"--workdir={folder}/out"),
+        *all_rows(path),
+    )
+
+
+def answer_not_in_its_context(folder, made):
+    answers = [{"text": "上海", "answer_start": 0}]
+    questions = [{"id": "q1", "question": "在哪里？", "answers": answers}]
+    paragraphs = [{"context": "北京是首都。", "qas": questions}]
+    path = write(folder / "train.json", json.dumps({"data": [{"paragraphs": paragraphs}]}))
+    return (
+        *("finetune", "--config=configs/finetune_squad.py:tiny", "--config.init_from=none"),
+        *(f"--config.tokenizer={made.data}/tokenizer", f"--workdir={folder}/out"),
+        *all_rows(path),
+    )
 
 
 def config_typo(folder, made):
@@ -246,6 +295,13 @@ CASES = {
     label_empty: r"train\.csv:3: the label in field 'label' is empty",
     label_field_missing: r"train\.csv:2 has no field 'label'; it has 'text', 'stars'",
     label_never_seen: r"validation\.csv:3: label '中评' was never seen in training",
+    label_a_fraction: r"train\.csv:2: the label '4\.5' is a number and no class: set",
+    label_of_one_class: r"train\.csv has the one label '好评': two are needed",
+    row_with_too_few_fields: r"train\.csv:3 has 1 fields where the header has 2 \(text, label\)",
+    text_empty: r"train\.csv:3: the text in field 'text' is empty",
+    id_twice: r"train\.csv:4: the id '7' in field 'id' is also that of .*train\.csv:2",
+    tag_outside_the_scheme: r"train\.conll:5: tag 'PER' of '北' is outside the scheme BIO",
+    answer_not_in_its_context: r"train\.json, question q1: the answer '上海' is not at character 0",
     config_typo: r"optimizer\.learning_rat is not a field; did you mean .*\.learning_rate\?",
     config_typo_far_from_all: r"config\.model\.hiden is not a field; choose one of .*width",
     config_typo_in_an_element: r"config\.then\[0\]\.batch_sise .*config\.then\[0\]\.batch_size\?",

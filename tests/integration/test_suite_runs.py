@@ -80,6 +80,13 @@ def test_from_official_files_to_a_submission(data, tmp_path):
     for one in asked:
         with pytest.raises(InputError, match=r"(not there|nor this)"):
             evaluate.run(others, run, named={one})
+    # A table without a header is one of this evaluation, not of the run.
+    table = tmp_path / "dev.tsv"
+    table.write_text("neutral\t很好\t好\nentailment\t不好\t好\n", "utf-8")
+    others.data.update(test=str(table), columns=("label", "sentence1", "sentence2"))
+    assert evaluate.run(others, run, named={"data.test", "data.columns"})["rows"] == 2
+    with pytest.raises(InputError, match=r"dev\.tsv:2 has no field 'label'.*data\.columns"):
+        evaluate.run(others, run, named={"data.test"})
     # Rows without labels are good for nothing else.
     config.data.test = config.submissions[0].rows
     with pytest.raises(InputError, match=r"test\.json:1 has no field 'label'"):

@@ -110,6 +110,7 @@ def validations(points):
 def test_both_systems_validate_the_same(task, start, tmp_path, monkeypatch, capsys):
     from tests.benchmarks.finetuned import theirs
 
+    assert tuple(theirs.PEERS) == finetuning.TASKS
     monkeypatch.setattr(finetune, "make_mesh", lambda config: make_mesh(config, jax.devices()[:1]))
     config = config_of(task, start, write_rows(tmp_path / "rows.jsonl", task))
     finetune.run(dataclasses.asdict(config), tmp_path / "ours")

@@ -139,6 +139,8 @@ def test_the_columns_of_texts_are_those_of_a_table(tmp_path):
         InputError, match=r"a\.csv has a header line: leave .*\(--columns of predict\)"
     ):
         read_texts(str(tmp_path / "a.csv"), **fields)
+    with pytest.raises(InputError, match=r"\(--columns of predict\) has a name twice \(a, a\)"):
+        read_texts(str(tmp_path / "a.csv"), **fields | {"columns": ["a", "a"]})
     (tmp_path / "a.txt").write_text("a\n")
     with pytest.raises(InputError, match="--columns=text,label is for records, and"):
         read_texts(str(tmp_path / "a.txt"), **fields)

@@ -79,7 +79,9 @@ def test_a_table_without_a_header_has_its_columns_named(tmp_path):
     (tmp_path / "a.csv").write_text("text,label\na,b\n")
     with pytest.raises(InputError, match=r"a\.csv has a header line: leave config\.data\.columns"):
         read(tmp_path / "a.csv", columns=("text", "label"))
-    with pytest.raises(InputError, match=r"config\.data\.columns has a name twice \(a, a\)"):
+    with pytest.raises(
+        InputError, match=r"config\.data\.columns \(--.*\) has a name twice \(a, a\)"
+    ):
         read(tmp_path / "a.tsv", columns=("a", "a"))
 
 
