@@ -102,12 +102,11 @@ def pad_tokens(encodings: Sequence[Encoding], rows: int, length: int, pad: int) 
     return Tokens(ids, segments, positions, instances)
 
 
-def pack_tokens(tokens: Tokens, *, multiple: int, pad: int) -> PackedTokens:
-    """The texts of rows that hold one each, in as few rows of that length as best fit finds.
+def pack_tokens(tokens: Tokens, *, rows: int, pad: int) -> PackedTokens:
+    """The texts of rows that hold one each, in `rows` rows of that length, as best fit finds.
 
-    Empty rows fill up to one of few numbers, below a quarter more than are needed, for each number
-    of rows is a shape to compile for, and then to a multiple of `multiple`. Raises ValueError for
-    rows that hold anything but one text and padding after it.
+    Raises ValueError for rows that hold anything but one text and padding after it, and where the
+    texts need more than `rows`.
     """
     count, length = tokens.ids.shape
     is_token = tokens.is_token
@@ -116,6 +115,8 @@ def pack_tokens(tokens: Tokens, *, multiple: int, pad: int) -> PackedTokens:
     lengths = is_token.sum(axis=1)
     texts = np.flatnonzero(lengths)  # others fill up the batch
     packed = pack(lengths[texts].tolist(), length)
+    if len(packed) > rows:
+        raise ValueError(f"the texts need {len(packed)} rows of {length} tokens, not {rows}")
     starts, numbers = np.zeros((2, count, 1), np.int32)
     for row, shared in enumerate(packed):
         start = row * length
@@ -123,7 +124,6 @@ def pack_tokens(tokens: Tokens, *, multiple: int, pad: int) -> PackedTokens:
             starts[text], numbers[text] = start, number
             start += lengths[text]
     places = np.where(is_token, starts + np.arange(length, dtype=np.int32), -1)
-    rows = min(-(-_rounded_up(len(packed)) // multiple) * multiple, count)
 
     def packed_rows(of_texts: np.ndarray, padding: int) -> np.ndarray:
         flat = np.full(rows * length, padding, np.int32)
@@ -137,9 +137,3 @@ def pack_tokens(tokens: Tokens, *, multiple: int, pad: int) -> PackedTokens:
         packed_rows(numbers, 0),
     )
     return PackedTokens(filled, places)
-
-
-def _rounded_up(number: int) -> int:
-    """To three binary digits and zeros."""
-    unit = 2 ** max(number.bit_length() - 3, 0)
-    return -(-number // unit) * unit

@@ -4,58 +4,82 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
 from jaxtyping import PyTree
 
-from bert_jax.data.encoding import bucket, pack_tokens
+from bert_jax.data.encoding import pack_tokens
 from bert_jax.data.epochs import batches_per_epoch, epoch_batches
+from bert_jax.data.shapes import Costs, Shape, Shapes
 from bert_jax.tasks.task import Task
+
+SAMPLES = 512  # batches by which the shapes of all are chosen
 
 
 class Batches:
-    """Endless batches of a task's examples, pass after pass, each shuffled anew by the seed.
-
-    Rows are as long as the longest example of a batch needs, a power of two of tokens or the most
-    that the task reads, and their number is a multiple of `shards`.
-    """
+    """Endless batches of a task's examples, pass after pass, each shuffled anew by the seed."""
 
     def __init__(
-        self, task: Task, examples: Sequence[Any], *, batch_size: int, seed: int, shards: int
+        self, task: Task, examples: Sequence[Any], shapes: Shapes, *, batch_size: int, seed: int
     ):
         self._task = task
         self._examples = examples
+        self._shapes = shapes
         self._batch_size = batch_size
         self._seed = seed
-        self._shards = shards
         self.steps_per_epoch = batches_per_epoch(len(examples), batch_size)
 
     def from_step(self, step: int) -> Iterator[PyTree]:
         """Those that are read after `step` of them."""
-        epoch, skip = divmod(step, self.steps_per_epoch)
-        while True:
-            for indices in itertools.islice(self._indices(epoch), skip, None):
-                yield self._packed([self._examples[i] for i in indices])
-            epoch, skip = epoch + 1, 0
+        batches = random_batches(
+            self._examples, batch_size=self._batch_size, seed=self._seed, step=step
+        )
+        for examples in batches:
+            shape = self._shapes.of(text_lengths(self._task, examples))
+            yield packed(self._task, examples, self._batch_size, shape)
 
     def name(self, step: int) -> str:
         """Of the one that step number `step`, from 1, reads."""
         epoch, batch = divmod(step - 1, self.steps_per_epoch)
         return f"batch {batch + 1} of epoch {epoch + 1}"
 
-    def _indices(self, epoch: int) -> Iterator[np.ndarray]:
-        return epoch_batches(
-            len(self._examples), batch_size=self._batch_size, seed=self._seed, epoch=epoch
-        )
 
-    def _packed(self, examples: Sequence[Any]) -> PyTree:
-        length = bucket(max(example.length for example in examples), self._task.max_length)
-        return packed(self._task, examples, self._batch_size, length, shards=self._shards)
+def random_batches(
+    examples: Sequence[Any], *, batch_size: int, seed: int, step: int
+) -> Iterator[list[Any]]:
+    """The examples of each batch after `step` of them, endlessly."""
+    first, skip = divmod(step, batches_per_epoch(len(examples), batch_size))
+    for epoch in itertools.count(first):
+        batches = epoch_batches(len(examples), batch_size=batch_size, seed=seed, epoch=epoch)
+        for indices in itertools.islice(batches, skip, None):
+            yield [examples[i] for i in indices]
+        skip = 0
 
 
-def packed(
-    task: Task, examples: Sequence[Any], batch_size: int, length: int, *, shards: int
-) -> PyTree:
-    """A batch whose short examples share rows of `length`, a multiple of `shards` of them."""
-    batch = task.batch(examples, batch_size, length)
+def choose_shapes(
+    task: Task,
+    examples: Sequence[Any],
+    costs: Costs,
+    *,
+    batch_size: int,
+    steps: int,
+    multiple: int,
+) -> Shapes:
+    """For runs of so many steps, whatever their seed, so that several are compiled for once; the
+    number of rows is a multiple of `multiple`."""
+    batches = random_batches(examples, batch_size=batch_size, seed=0, step=0)
+    sampled = itertools.islice(batches, min(steps, SAMPLES))
+    samples = [text_lengths(task, chosen) for chosen in sampled]
+    return Shapes(samples, costs, steps=steps, max_length=task.max_length, multiple=multiple)
+
+
+def text_lengths(task: Task, examples: Sequence[Any]) -> list[int]:
+    """In tokens, of every text of the examples, which may have several each."""
+    longest = max(example.length for example in examples)
+    lengths = task.batch(examples, len(examples), longest).tokens.is_token.sum(axis=1)
+    return lengths[lengths > 0].tolist()
+
+
+def packed(task: Task, examples: Sequence[Any], batch_size: int, shape: Shape) -> PyTree:
+    """A batch whose texts share rows of that shape."""
+    batch = task.batch(examples, batch_size, shape.length)
     pad = task.tokenizer.special.pad
-    return batch._replace(tokens=pack_tokens(batch.tokens, multiple=shards, pad=pad))
+    return batch._replace(tokens=pack_tokens(batch.tokens, rows=shape.rows, pad=pad))

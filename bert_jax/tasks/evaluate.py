@@ -45,7 +45,8 @@ def run(config: Values, workdir: str | Path, *, named: Collection[str] = ROWS) -
     test row. Of `config` only `task` and `submit` are read, and those of the fields ROWS that
     are `named`: `data.test`, `data.columns`, `data.further_tests` and `submissions` for a
     fine-tuning, `data` for a pretraining. From Python that is all of them, as whoever calls has
-    put them there (an empty `data.test` or `data` is the run's); the command names those that
+    put them there (an empty `data.test` or `data` is the run's, and so are its `columns` unless
+    others are given); the command names those that
     its flags set, for what else a config file says of rows is its default and need not be of
     this run. A converted model has no record, and takes all of `config`.
     """
@@ -81,12 +82,12 @@ def _made_with(cls: type[Config], config: Values, found: saved_model.SavedModel)
     return build(cls, {**dict(config), **own})
 
 
-def _with_rows(made_with: FinetuneConfig, config: Values, named: Collection[str]) -> FinetuneConfig:
+def with_rows(made_with: FinetuneConfig, config: Values, named: Collection[str]) -> FinetuneConfig:
     """With those of `config` where they are named."""
     given, data, submissions = config["data"], made_with.data, made_with.submissions
     if "data.test" in named and given["test"]:
         data = dataclasses.replace(data, test=given["test"])
-    if "data.columns" in named:
+    if "data.columns" in named and (given["columns"] or given["test"]):
         data = dataclasses.replace(data, columns=tuple(given["columns"]))
     if "data.further_tests" in named:
         data = dataclasses.replace(data, further_tests=tuple(given["further_tests"]))
@@ -110,7 +111,7 @@ def _evaluate_pretraining(
 def _evaluate_task(
     config: Values, found: saved_model.SavedModel, named: Collection[str]
 ) -> Evaluation:
-    made_with = _with_rows(_made_with(FinetuneConfig, config, found), config, named)
+    made_with = with_rows(_made_with(FinetuneConfig, config, found), config, named)
     data = made_with.data
     kind = all_tasks.named(found.task)
     wanted = made_with.submissions if config["submit"] else ()

@@ -14,11 +14,13 @@ from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 from bert_jax import workdir as wd
+from bert_jax.config import ModelConfig
 from bert_jax.data.epochs import batches_per_epoch
+from bert_jax.data.shapes import Costs, Shape, Shapes
 from bert_jax.errors import InputError, listed
 from bert_jax.finetune_config import FinetuneConfig
 from bert_jax.model.flops import training_flops
-from bert_jax.tasks.batches import Batches
+from bert_jax.tasks.batches import Batches, choose_shapes
 from bert_jax.tasks.forward import Forward
 from bert_jax.tasks.layer_rates import moves
 from bert_jax.tasks.splits import (
@@ -34,7 +36,7 @@ from bert_jax.tasks.task import Encoded, Task
 from bert_jax.tasks.validations import Validations
 from bert_jax.training.checkpoint import BEST_METRIC, Checkpoints, Restored
 from bert_jax.training.clock import Clock
-from bert_jax.training.hardware import total_peak_flops
+from bert_jax.training.hardware import compilation_flops, total_peak_flops
 from bert_jax.training.interruption import Interruption
 from bert_jax.training.logging import RunLog, check_log, read_metrics
 from bert_jax.training.loop import At, Limits, Survival, train
@@ -95,6 +97,7 @@ class Program(NamedTuple):
     optimizer: optax.GradientTransformation
     train_step: Callable[[TrainState, PyTree], tuple[TrainState, dict[str, Mean]]]
     mesh: Mesh
+    shapes: Shapes
     steps_per_epoch: int
     total_steps: int
 
@@ -107,7 +110,24 @@ def make_program(config: FinetuneConfig, data: Data, mesh: Mesh) -> Program:
     total_steps = steps_per_epoch * config.epochs
     rate_of = by_step(make_schedule(config.optimizer, total_steps=total_steps))
     train_step = make_train_step(make_objective(forward), optimizer, rate_of, mesh=mesh)
-    return Program(forward, optimizer, train_step, mesh, steps_per_epoch, total_steps)
+    shapes = choose_shapes(
+        data.task,
+        data.examples[TRAIN],
+        make_costs(config.model, mesh),
+        batch_size=config.batch_size,
+        steps=total_steps,
+        multiple=row_shards(mesh),
+    )
+    return Program(forward, optimizer, train_step, mesh, shapes, steps_per_epoch, total_steps)
+
+
+def make_costs(model: ModelConfig, mesh: Mesh) -> Costs:
+    """Of a step and of its compilation, in operations of these devices."""
+
+    def of_step(shape: Shape) -> float:
+        return shape.rows * training_flops(model, length=shape.length, predictions=0)
+
+    return Costs(of_step, compilation_flops(model.layers, mesh))
 
 
 def make_objective(forward: Forward) -> Objective:
@@ -143,9 +163,9 @@ class Tuning:
         self._batches = Batches(
             data.task,
             data.examples[TRAIN],
+            program.shapes,
             batch_size=config.batch_size,
             seed=config.seed,
-            shards=row_shards(program.mesh),
         )
 
     def go(self) -> dict[str, Any]:
@@ -273,9 +293,9 @@ class Tuning:
         )
 
     def _step_cost(self, batch: PyTree) -> StepCost:
-        rows, length = batch.tokens.rows.ids.shape
-        flops = training_flops(self._config.model, length=length, predictions=0)
-        return StepCost(rows * length, rows * flops)
+        shape = Shape(*batch.tokens.rows.ids.shape)
+        costs = make_costs(self._config.model, self._program.mesh)
+        return StepCost(shape.rows * shape.length, costs.of_step(shape))
 
 
 def validation_steps(config: FinetuneConfig, steps_per_epoch: int) -> set[int]:

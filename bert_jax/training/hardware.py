@@ -36,6 +36,12 @@ GPU_PEAK_FLOPS = {
     "Tesla V100-SXM2-32GB": 125e12,
 }
 
+# A layer's share of what a step takes to be traced and compiled (six layers of width 384: 12 s,
+# two of width 512: 6 s), and what a CPU does meanwhile in training; on two cores of a Xeon.
+COMPILATION_SECONDS = 2.0
+CPU_FLOPS = 1e11
+REACHED = 0.3  # of the peak of others, in training with batches of a few dozen texts
+
 # What XLA is told beyond its defaults, by version, found by its own estimates of BERT-Base's
 # step: larger windows of the matrix products (16 MiB is the default), and no products in rounds
 # with the exchange of sharded parameters between them.
@@ -65,6 +71,12 @@ def total_peak_flops(mesh: Mesh) -> float | None:
     """`peak_flops` of all devices together, which are of one kind."""
     peak = peak_flops(mesh.devices.flat[0])
     return None if peak is None else peak * mesh.devices.size
+
+
+def compilation_flops(layers: int, mesh: Mesh) -> float:
+    """Operations that the devices could do, about, while a step of so many layers is compiled."""
+    peak = total_peak_flops(mesh)
+    return layers * COMPILATION_SECONDS * (CPU_FLOPS if peak is None else REACHED * peak)
 
 
 class Tpu(NamedTuple):

@@ -4,11 +4,11 @@
     python -m tests.benchmarks.seeds --config.init_from=runs/starts/l2h512 \\
         --config=tests/benchmarks/real_tasks.py:chinese_sentiment
 
-Both take the same examples in the same batches. In turn, each seed's have the shape that they need
-and share programs where shapes are equal, as `--config.seeds` runs them. One program for all wants
-one shape: the longest of all batches of a step, and as many rows as the fullest one has. The first
-pass over the batches compiles; then passes take turns, and the median of each side counts.
-Parameters are fresh, which no step takes longer or shorter for.
+Both take the same examples in the same batches. In turn, each seed's have a shape of those chosen
+for the run and share programs where shapes are equal, as `--config.seeds` runs them. One program
+for all wants one shape: the longest of all batches of a step, and as many rows as the fullest one
+has. The first pass over the batches compiles; then passes take turns, and the median of each side
+counts. Parameters are fresh, which no step takes longer or shorter for.
 """
 
 import dataclasses
@@ -26,10 +26,11 @@ from jaxtyping import PyTree
 from bert_jax import cli
 from bert_jax.data.encoding import bucket
 from bert_jax.data.epochs import epoch_batches
+from bert_jax.data.shapes import Shape, own_shape
 from bert_jax.fields import Values, build
 from bert_jax.finetune_config import FinetuneConfig
 from bert_jax.tasks import all_tasks
-from bert_jax.tasks.batches import packed
+from bert_jax.tasks.batches import packed, text_lengths
 from bert_jax.tasks.splits import TRAIN
 from bert_jax.tasks.start import find_start
 from bert_jax.tasks.task import Task
@@ -48,23 +49,13 @@ class Side(NamedTuple):
     shapes: int  # that are compiled for
 
 
-def in_rows(task: Task, parts: Sequence[Sequence[Any]], size: int, shards: int) -> list[PyTree]:
-    """A batch of each part, all as long as the longest example needs."""
-    longest = max(example.length for part in parts for example in part)
-    length = bucket(longest, task.max_length)
-    return [packed(task, part, size, length, shards=shards) for part in parts]
-
-
-def stacked(batches: Sequence[PyTree]) -> PyTree:
-    """Those of one length as one array more deep, with empty rows where one has fewer."""
-    most = max(batch.tokens.rows.ids.shape[0] for batch in batches)
-
-    def filled(batch: PyTree) -> PyTree:
-        missing = ((0, most - batch.tokens.rows.ids.shape[0]), (0, 0))
-        rows = jax.tree.map(lambda array: np.pad(array, missing), batch.tokens.rows)
-        return batch._replace(tokens=batch.tokens._replace(rows=rows))
-
-    return jax.tree.map(lambda *arrays: np.stack(arrays), *map(filled, batches))
+def together(task: Task, parts: Sequence[Sequence[Any]], size: int, multiple: int) -> PyTree:
+    """A batch of each part, all of the shape that the largest needs, as one array more deep."""
+    texts = [text_lengths(task, part) for part in parts]
+    length = bucket(max(max(lengths) for lengths in texts), task.max_length)
+    rows = max(own_shape(lengths, length, multiple=multiple).rows for lengths in texts)
+    batches = [packed(task, part, size, Shape(rows, length)) for part in parts]
+    return jax.tree.map(lambda *arrays: np.stack(arrays), *batches)
 
 
 def shapes(batches: Iterable[PyTree]) -> int:
@@ -79,7 +70,7 @@ def sides(config: FinetuneConfig, count: int, steps: int) -> tuple[Side, Side]:
     data = Data.open(all_tasks.named(config.task), config, start)
     mesh = make_mesh(config.mesh)
     program = make_program(config, data, mesh)
-    examples, size, shards = data.examples[TRAIN], config.batch_size, row_shards(mesh)
+    examples, size = data.examples[TRAIN], config.batch_size
     orders = [
         epoch_batches(len(examples), batch_size=size, seed=seed, epoch=0) for seed in range(count)
     ]
@@ -87,8 +78,12 @@ def sides(config: FinetuneConfig, count: int, steps: int) -> tuple[Side, Side]:
         [[examples[i] for i in indices] for indices in step]
         for step, _ in zip(zip(*orders, strict=True), range(steps), strict=False)
     ]
-    alone = [[in_rows(data.task, [part], size, shards)[0] for part in step] for step in parts]
-    together = [stacked(in_rows(data.task, step, size, shards)) for step in parts]
+
+    def own(part: list[Any]) -> PyTree:
+        return packed(data.task, part, size, program.shapes.of(text_lengths(data.task, part)))
+
+    alone = [[own(part) for part in step] for step in parts]
+    of_all = [together(data.task, step, size, row_shards(mesh)) for step in parts]
     states = [first_state(program, config, seed) for seed in range(count)]
     all_states = jax.tree.map(lambda *leaves: jax.numpy.stack(leaves), *states)
     vmapped = jax.jit(
@@ -104,12 +99,12 @@ def sides(config: FinetuneConfig, count: int, steps: int) -> tuple[Side, Side]:
 
     def at_once(number: int) -> None:
         nonlocal all_states
-        all_states, _ = vmapped(all_states, together[number])
+        all_states, _ = vmapped(all_states, of_all[number])
         jax.block_until_ready(all_states)
 
     return (
         Side("one after the other", in_turn, len(parts), shapes(itertools.chain(*alone))),
-        Side("as one program", at_once, len(parts), shapes(together)),
+        Side("as one program", at_once, len(parts), shapes(of_all)),
     )
 
 

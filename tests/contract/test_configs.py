@@ -14,11 +14,12 @@ from ml_collections.config_flags import config_path
 import configs
 from bert_jax.arrays import PretrainBatch, Tokens
 from bert_jax.config import MeshConfig, PrepareConfig, PretrainConfig
+from bert_jax.data.shapes import own_shape
 from bert_jax.fields import build
 from bert_jax.finetune_config import FinetuneConfig
 from bert_jax.model.bert import PretrainModel
 from bert_jax.tasks import all_tasks, pretrain
-from bert_jax.tasks.batches import Batches
+from bert_jax.tasks.batches import packed, text_lengths
 from bert_jax.tasks.forward import Forward
 from bert_jax.tasks.layer_rates import moves
 from bert_jax.tasks.task import Text
@@ -74,12 +75,11 @@ def task_of(config):
     task = kind(labels, small.tokenizer(), config.max_length, config.window_overlap)
     pair = "b" if config.data.pair_field else ""
     rows = [task.row_of(Text("a " * n, pair, "here", ("a", "b"))) for n in (config.max_length, 1)]
-    examples = task.encode(rows).examples
-    shards = row_shards(make_mesh(config.mesh))
-    batches = Batches(
-        task, [examples[0], examples[-1]], batch_size=config.batch_size, seed=0, shards=shards
-    )
-    return task, next(batches.from_step(0))
+    encoded = task.encode(rows).examples
+    examples = [encoded[0], encoded[-1]]
+    multiple = row_shards(make_mesh(config.mesh))
+    shape = own_shape(text_lengths(task, examples), config.max_length, multiple=multiple)
+    return task, packed(task, examples, config.batch_size, shape)
 
 
 @pytest.mark.parametrize("name", named("finetune"))

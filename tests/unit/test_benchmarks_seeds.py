@@ -4,11 +4,14 @@ import itertools
 
 import jax
 import numpy as np
+import pytest
 import small
 
+from bert_jax.data.shapes import Shape
+from bert_jax.tasks.batches import packed
 from bert_jax.tasks.classify import Classify
 from bert_jax.text.labelled import LabelledText
-from tests.benchmarks.seeds import in_rows, shapes, stacked
+from tests.benchmarks.seeds import shapes, together
 
 LETTERS = "abcdefghij"
 SIZE = 8
@@ -28,24 +31,24 @@ def parts_of(*words):
     return task, [task.encode(part).examples for part in rows]
 
 
-def test_each_seed_finds_its_batch_with_empty_rows_behind():
-    task, parts = parts_of([30] * SIZE, [2] * SIZE, [2, 30] * 3)
-    alone = in_rows(task, parts, SIZE, shards=1)
-    rows = [batch.tokens.rows.ids.shape[0] for batch in alone]
-    assert shapes(alone) == len(set(rows)) == 3
-    together = stacked(alone)
-    for seed, (batch, count) in enumerate(zip(alone, rows, strict=True)):
-        mine = jax.tree.map(lambda array, seed=seed: array[seed], together)
-        tokens = mine.tokens.rows
-        assert not tokens.is_token[count:].any()
-        first = mine._replace(
-            tokens=mine.tokens._replace(rows=jax.tree.map(lambda a, n=count: a[:n], tokens))
-        )
-        jax.tree.map(np.testing.assert_array_equal, first, batch)
+@pytest.mark.parametrize(
+    ("words", "shape"),
+    [
+        (([30] * SIZE, [2] * SIZE, [2, 30] * 3), (SIZE, 32)),
+        (([2] * SIZE, [30] * 2), (2, 32)),
+        (([2] * SIZE, [3] * SIZE), (3, 16)),
+    ],
+)
+def test_each_seed_finds_its_batch_in_the_shape_of_the_largest(words, shape):
+    task, parts = parts_of(*words)
+    of_all = together(task, parts, SIZE, multiple=1)
+    assert of_all.tokens.rows.ids.shape == (len(parts), *shape)
+    for seed, part in enumerate(parts):
+        mine = jax.tree.map(lambda array, seed=seed: array[seed], of_all)
+        jax.tree.map(np.testing.assert_array_equal, mine, packed(task, part, SIZE, Shape(*shape)))
 
 
-def test_parts_are_as_long_as_the_longest_of_all():
-    task, parts = parts_of([2] * SIZE, [30] * SIZE)
-    assert {batch.tokens.rows.ids.shape[1] for batch in in_rows(task, parts, SIZE, shards=1)} == {
-        32
-    }
+def test_shapes_are_counted_once():
+    task, (part, other) = parts_of([2] * SIZE, [3] * SIZE)
+    four, eight = (packed(task, part, SIZE, Shape(rows, 16)) for rows in (4, 8))
+    assert shapes([four, eight, packed(task, other, SIZE, Shape(4, 16))]) == 2

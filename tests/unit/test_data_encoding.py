@@ -64,7 +64,7 @@ def padded(lengths, rows, length):
 
 
 def test_packed_tokens_spelled_out():
-    rows, places = pack_tokens(padded([2, 5, 3], 4, 6), multiple=1, pad=PAD)
+    rows, places = pack_tokens(padded([2, 5, 3], 4, 6), rows=2, pad=PAD)
     assert rows.ids.tolist() == [[102, 103, 104, 105, 106, PAD], [107, 108, 109, 100, 101, PAD]]
     assert rows.segments.tolist() == [[0, 0, 1, 1, 1, 0], [0, 1, 1, 0, 1, 0]]
     assert rows.positions.tolist() == [[0, 1, 2, 3, 4, 0], [0, 1, 2, 0, 1, 0]]
@@ -74,13 +74,11 @@ def test_packed_tokens_spelled_out():
     ]
 
 
-@given(st.lists(st.integers(0, 9), min_size=1, max_size=40), st.sampled_from([1, 4]))
-def test_packed_texts_are_found_at_their_places(lengths, multiple):
-    count = -(-len(lengths) // multiple) * multiple
-    tokens = padded(lengths, count, 9)
-    rows, places = pack_tokens(tokens, multiple=multiple, pad=PAD)
-    assert len(rows.ids) % multiple == 0
-    assert len(rows.ids) <= count
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=40), st.integers(0, 4))
+def test_packed_texts_are_found_at_their_places(lengths, more):
+    tokens = padded(lengths, len(lengths) + 2, 9)
+    rows, places = pack_tokens(tokens, rows=len(lengths) + more, pad=PAD)
+    assert rows.ids.shape == (len(lengths) + more, 9)
     assert sorted(places[places >= 0]) == np.flatnonzero(rows.instances).tolist()
     for text, size in enumerate(lengths):
         for packed, alone in zip(rows[:3], tokens[:3], strict=True):
@@ -96,16 +94,12 @@ def test_packed_texts_are_found_at_their_places(lengths, multiple):
 def test_only_a_text_a_row_is_packed(instances):
     tokens = padded([3], 1, 3)._replace(instances=np.array([instances], np.int32))
     with pytest.raises(ValueError, match="one text in each row"):
-        pack_tokens(tokens, multiple=1, pad=PAD)
+        pack_tokens(tokens, rows=1, pad=PAD)
 
 
-@pytest.mark.parametrize(
-    ("full", "multiple", "wanted"),
-    [(7, 1, 7), (9, 1, 10), (17, 1, 20), (33, 16, 48), (100, 1, 112)],
-)
-def test_packed_rows_are_of_few_numbers(full, multiple, wanted):
-    rows, _ = pack_tokens(padded([4] * full + [0], 128, 4), multiple=multiple, pad=PAD)
-    assert len(rows.ids) == wanted
+def test_texts_that_need_more_rows_are_refused():
+    with pytest.raises(ValueError, match="need 2 rows of 6 tokens, not 1"):
+        pack_tokens(padded([2, 5, 3], 4, 6), rows=1, pad=PAD)
 
 
 @given(st.integers(0, 12), st.integers(0, 12), st.integers(1, 12))

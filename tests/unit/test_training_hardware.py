@@ -59,6 +59,13 @@ def test_the_peak_of_a_mesh_is_that_of_all_its_devices():
     assert hardware.total_peak_flops(mesh_of("cpu", (2, 3))) is None
 
 
+def test_a_compilation_costs_what_all_devices_would_do_meanwhile():
+    layer = hardware.compilation_flops(1, mesh_of("TPU v4", (1,)))
+    assert 0.1 * 275e12 < layer / hardware.COMPILATION_SECONDS < 275e12
+    assert hardware.compilation_flops(12, mesh_of("TPU v4", (2, 3))) == pytest.approx(72 * layer)
+    assert hardware.compilation_flops(1, mesh_of("cpu", (2, 3))) < layer / 100
+
+
 @pytest.mark.parametrize(
     ("kind", "version"),
     [("TPU v5 lite", "v5e"), ("TPU v5e", "v5e"), ("TPU v4", None), ("cpu", None)],
