@@ -21,6 +21,15 @@ def epoch_batches(count: int, *, batch_size: int, seed: int, epoch: int) -> Iter
         yield order[start : start + batch_size]
 
 
+def dealt_batches(lengths: Sequence[int], *, batch_size: int) -> Iterator[np.ndarray]:
+    """The indices of every batch of one pass that is dealt out by length, so that all batches have
+    about as many tokens; their sizes differ by one at most."""
+    count = batches_per_epoch(len(lengths), batch_size)
+    order = np.argsort(np.negative(lengths), kind="stable")
+    for first in range(count):
+        yield order[first::count]
+
+
 def ordered_batches(lengths: Sequence[int], *, batch_size: int) -> Iterator[np.ndarray]:
     """The indices of every batch of one pass by length, the longest first: a last batch that must
     be filled up is of short ones."""

@@ -31,6 +31,13 @@ def own_shape(lengths: Sequence[int], length: int, *, multiple: int) -> Shape:
     return Shape(-(-rows // multiple) * multiple, length)
 
 
+def common_shape(batches: Sequence[Sequence[int]], *, max_length: int, multiple: int) -> Shape:
+    """One that holds the texts of each of the batches."""
+    length = bucket(max(map(max, batches)), max_length)
+    rows = max(own_shape(lengths, length, multiple=multiple).rows for lengths in batches)
+    return Shape(rows, length)
+
+
 def holds(shape: Shape, lengths: Sequence[int]) -> bool:
     """Whether texts of so many tokens can be packed into it."""
     return max(lengths) <= shape.length and len(pack(lengths, shape.length)) <= shape.rows
@@ -67,8 +74,7 @@ class Shapes:
         return next(found, None) or self._own(lengths)
 
     def _own(self, lengths: Sequence[int]) -> Shape:
-        length = bucket(max(lengths), self._max_length)
-        return own_shape(lengths, length, multiple=self._multiple)
+        return common_shape([lengths], max_length=self._max_length, multiple=self._multiple)
 
 
 def _worth_it(costs: Float[np.ndarray, "N S"], of_compilation: float) -> list[int]:

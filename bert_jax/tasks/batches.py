@@ -1,14 +1,15 @@
-"""The batches of a fine-tuning: random examples, short ones sharing rows."""
+"""The batches of a fine-tuning and its evaluation: short texts share rows."""
 
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 from jaxtyping import PyTree
 
 from bert_jax.data.encoding import pack_tokens
-from bert_jax.data.epochs import batches_per_epoch, epoch_batches
-from bert_jax.data.shapes import Costs, Shape, Shapes
+from bert_jax.data.epochs import batches_per_epoch, dealt_batches, epoch_batches
+from bert_jax.data.shapes import Costs, Shape, Shapes, common_shape
 from bert_jax.tasks.task import Task
 
 SAMPLES = 512  # batches by which the shapes of all are chosen
@@ -69,6 +70,20 @@ def choose_shapes(
     sampled = itertools.islice(batches, min(steps, SAMPLES))
     samples = [text_lengths(task, chosen) for chosen in sampled]
     return Shapes(samples, costs, steps=steps, max_length=task.max_length, multiple=multiple)
+
+
+def even_batches(
+    task: Task, examples: Sequence[Any], *, batch_size: int, multiple: int
+) -> Iterator[tuple[np.ndarray, PyTree]]:
+    """One pass in batches of one shape: the indices of each and the batch, whose texts share rows.
+
+    Each has long and short texts; the number of rows is a multiple of `multiple`.
+    """
+    parts = list(dealt_batches([example.length for example in examples], batch_size=batch_size))
+    texts = [text_lengths(task, [examples[i] for i in part]) for part in parts]
+    shape = common_shape(texts, max_length=task.max_length, multiple=multiple)
+    for part in parts:
+        yield part, packed(task, [examples[i] for i in part], batch_size, shape)
 
 
 def text_lengths(task: Task, examples: Sequence[Any]) -> list[int]:

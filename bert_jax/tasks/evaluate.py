@@ -18,7 +18,6 @@ from bert_jax.tasks.evaluation_report import Heading, Section, metric_table
 from bert_jax.tasks.forward import Forward
 from bert_jax.tasks.splits import read_test, test_source
 from bert_jax.tasks.task import Task
-from bert_jax.tasks.tuning import EVAL_BATCH
 from bert_jax.training.sharding import one_device_mesh
 
 EVALUATION = "evaluation.json"
@@ -148,7 +147,7 @@ def _evaluate_rows(
 ) -> tuple[dict[str, Any], list[Section], dict[str, str]]:
     task = forward.task
     encoded = task.encode(rows)
-    answers = forward.answers(params, rows, encoded.examples, batch_size=EVAL_BATCH)
+    answers = forward.evaluate(params, rows, encoded.examples)
     metrics = task.score(rows, answers, data)
     errors = scores.standard_errors(
         lambda drawn: task.score([rows[n] for n in drawn], [answers[n] for n in drawn], data),

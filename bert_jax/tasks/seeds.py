@@ -14,7 +14,7 @@ from bert_jax.finetune_config import FinetuneConfig
 from bert_jax.tasks import saved_model
 from bert_jax.tasks.evaluation_report import in_columns
 from bert_jax.tasks.splits import TEST, TRAIN, VALIDATION
-from bert_jax.tasks.tuning import EVAL_BATCH, Data, Program
+from bert_jax.tasks.tuning import Data, Program
 from bert_jax.training.checkpoint import has_checkpoint
 from bert_jax.training.sharding import replicated
 
@@ -65,7 +65,7 @@ def run_seeds(
             params = saved_model.load(directory).params(program.forward.param_shapes())
             params = jax.device_put(params, replicated(program.mesh))
         for name, (rows, examples) in tests.items():
-            answers = program.forward.answers(params, rows, examples, batch_size=EVAL_BATCH)
+            answers = program.forward.evaluate(params, rows, examples)
             found[seed][name] = data.task.score(rows, answers, config.data)
     if not found:
         raise Diverged(

@@ -14,7 +14,6 @@ from bert_jax.tasks.classify import Classify
 from bert_jax.tasks.forward import Forward
 from bert_jax.tasks.regress import Regress
 from bert_jax.tasks.task import Task, Text
-from bert_jax.tasks.tuning import EVAL_BATCH
 from bert_jax.text.labelled import read_unlabelled
 
 
@@ -65,7 +64,7 @@ def text(submission: Submission, forward: Forward, params: PyTree) -> str:
     """What the file holds: a line for each row."""
     config, ids, rows = submission
     task = forward.task
-    answers = forward.answers(params, rows, task.encode(rows).examples, batch_size=EVAL_BATCH)
+    answers = forward.evaluate(params, rows, task.encode(rows).examples)
     said = [_said(task.shown(*one)) for one in zip(rows, answers, strict=True)]
     names = dict(pair.split("=", 1) for pair in config.written)
     lines = FORMS[config.form](ids, [names.get(one, one) for one in said])

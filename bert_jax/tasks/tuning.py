@@ -50,7 +50,6 @@ from bert_jax.training.step import Objective, by_step, make_train_step
 
 # Metric to what the progress bar calls it.
 SHOWN = {"loss": "loss", "accuracy": "accuracy", "tokens_per_second": "tok/s"}
-EVAL_BATCH = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -275,9 +274,7 @@ class Tuning:
 
     def _validate(self, params: PyTree) -> dict[str, float]:
         data, rows = self._data, self._data.rows[VALIDATION]
-        answers = self._program.forward.answers(
-            params, rows, data.examples[VALIDATION], batch_size=EVAL_BATCH
-        )
+        answers = self._program.forward.evaluate(params, rows, data.examples[VALIDATION])
         return data.task.score(rows, answers, self._config.data)
 
     def _report(self, log: RunLog, saved: dict[str, Any]) -> Report:

@@ -24,9 +24,8 @@ from absl import flags
 from jaxtyping import PyTree
 
 from bert_jax import cli
-from bert_jax.data.encoding import bucket
 from bert_jax.data.epochs import epoch_batches
-from bert_jax.data.shapes import Shape, own_shape
+from bert_jax.data.shapes import common_shape
 from bert_jax.fields import Values, build
 from bert_jax.finetune_config import FinetuneConfig
 from bert_jax.tasks import all_tasks
@@ -52,9 +51,8 @@ class Side(NamedTuple):
 def together(task: Task, parts: Sequence[Sequence[Any]], size: int, multiple: int) -> PyTree:
     """A batch of each part, all of the shape that the largest needs, as one array more deep."""
     texts = [text_lengths(task, part) for part in parts]
-    length = bucket(max(max(lengths) for lengths in texts), task.max_length)
-    rows = max(own_shape(lengths, length, multiple=multiple).rows for lengths in texts)
-    batches = [packed(task, part, size, Shape(rows, length)) for part in parts]
+    shape = common_shape(texts, max_length=task.max_length, multiple=multiple)
+    batches = [packed(task, part, size, shape) for part in parts]
     return jax.tree.map(lambda *arrays: np.stack(arrays), *batches)
 
 

@@ -40,7 +40,7 @@ def test_a_workdir_that_cannot_be_written_is_named_first(run, monkeypatch):
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr(wd, "try_writing", read_only)
-    monkeypatch.setattr(Forward, "answers", answers_nothing)
+    monkeypatch.setattr(Forward, "evaluate", answers_nothing)
     with pytest.raises(InputError, match=r"--workdir=.*run cannot be written \(Read-only file sys"):
         evaluate.run(*run)
 
@@ -49,7 +49,7 @@ def test_rows_of_a_submission_are_read_first(run, monkeypatch):
     config, workdir = run
     config.submissions = (dict(rows="not there", file="a.json", form="clue", written=()),)
     config.submit = True
-    monkeypatch.setattr(Forward, "answers", answers_nothing)
+    monkeypatch.setattr(Forward, "evaluate", answers_nothing)
     with pytest.raises(InputError, match=r"^not there matches no file"):
         evaluate.run(config, workdir)
 

@@ -11,7 +11,7 @@ from bert_jax.tasks import all_tasks
 from bert_jax.tasks.forward import Forward
 from bert_jax.tasks.task import Text
 from bert_jax.tasks.tuning import make_objective
-from bert_jax.training.sharding import batch_placer, make_mesh, row_shards
+from bert_jax.training.sharding import batch_placer, make_mesh, one_device_mesh, row_shards
 
 PAIRS = ("span", "choice")
 LENGTH = 24
@@ -19,7 +19,8 @@ LENGTH = 24
 TEXTS = ("a", "好 b c", "d e f g h i j a b c d e", "f", "g 差 a a", "b", "h i j a b c")
 
 
-def make(name, mesh):
+def task_of(name):
+    """And rows of it."""
     tokenizer = small.tokenizer()
     labels = ("value",) if name == "regress" else ("0", "1")
     task = all_tasks.named(name)(labels, tokenizer, LENGTH, 0)
@@ -27,11 +28,15 @@ def make(name, mesh):
         Text(text, "a b" if name in PAIRS else "", "here", ("a", "b c", "d")[: 2 + n % 2])
         for n, text in enumerate(TEXTS)
     ]
-    batch = task.batch(task.encode([task.row_of(text) for text in asked]).examples, 8, LENGTH)
+    return task, [task.row_of(text) for text in asked]
+
+
+def make(name, mesh):
+    task, rows = task_of(name)
+    batch = task.batch(task.encode(rows).examples, 8, LENGTH)
     if name in ("classify", "choice"):
         batch = batch._replace(labels=np.arange(8, dtype=np.int32) % 2)
-    config = small.model_config(vocab_size=tokenizer.vocab_size)
-    return Forward(task, config, mesh), batch
+    return Forward(task, small.model_config(vocab_size=task.tokenizer.vocab_size), mesh), batch
 
 
 def results(forward, batch, mesh):
@@ -68,3 +73,27 @@ def test_packed_examples_compute_what_padded_ones_do(name, devices):
     for outputs in (alone[0], packed[0]):
         outputs[~is_token] = 0
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-6), alone, packed)
+
+
+@pytest.mark.parametrize(
+    ("name", "devices"), [*((name, 1) for name in all_tasks.TASKS), ("choice", 4), ("span", 4)]
+)
+def test_many_rows_are_answered_as_few_are(name, devices, monkeypatch):
+    mesh = make_mesh(MeshConfig(-1, 1, 1), jax.devices()[:devices])
+    task, rows = task_of(name)
+    config = small.model_config(vocab_size=task.tokenizer.vocab_size)
+    forward = Forward(task, config, mesh)
+    params = forward.init_params(jax.random.key(0))
+    examples = task.encode(rows).examples
+    monkeypatch.setattr("bert_jax.tasks.forward.EVAL_BATCH", 4)
+    of_few = Forward(task, config, one_device_mesh()).answers(params, rows, examples, batch_size=4)
+    of_many = forward.evaluate(params, rows, examples)
+    shown = [[task.shown(*one) for one in zip(rows, of, strict=True)] for of in (of_many, of_few)]
+    jax.tree.map(alike, *shown)
+
+
+def alike(a, b):
+    if isinstance(a, float):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-6)
+    else:
+        assert a == b

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bert_jax.data.epochs import batches_per_epoch, epoch_batches, ordered_batches
+from bert_jax.data.epochs import batches_per_epoch, dealt_batches, epoch_batches, ordered_batches
 
 
 def lengths_of(count, longest=60):
@@ -30,6 +30,15 @@ def test_an_epoch_is_a_function_of_seed_and_epoch():
     assert order_of(epoch(200, seed=1, epoch=2)) == once
     others = [epoch(200, seed=1, epoch=3), epoch(200, seed=2, epoch=2)]
     assert len({tuple(order) for order in (once, *map(order_of, others))}) == 3
+
+
+def test_dealt_batches_have_as_many_tokens_each():
+    lengths = lengths_of(41)
+    found = list(dealt_batches(lengths, batch_size=12))
+    assert [len(batch) for batch in found] == [11, 10, 10, 10]
+    assert sorted(order_of(found)) == list(range(41))
+    tokens = [sum(lengths[i] for i in batch) for batch in found]
+    assert max(tokens) - min(tokens) <= max(lengths)
 
 
 def test_ordered_batches_go_from_the_longest_down():

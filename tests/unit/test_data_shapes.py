@@ -2,7 +2,7 @@
 
 import pytest
 
-from bert_jax.data.shapes import Costs, Shape, Shapes, holds, own_shape
+from bert_jax.data.shapes import Costs, Shape, Shapes, common_shape, holds, own_shape
 
 
 def tokens(shape):
@@ -28,6 +28,12 @@ def shapes_of(samples, *, of_compilation, steps, multiple=1):
 )
 def test_an_own_shape_is_of_few_numbers(lengths, multiple, wanted):
     assert own_shape(lengths, wanted[1], multiple=multiple) == wanted
+
+
+def test_batches_have_a_shape_in_common():
+    assert common_shape([[30] * 3, [9] * 8], max_length=64, multiple=1) == (3, 32)
+    assert common_shape([[30], [9] * 8], max_length=64, multiple=4) == (4, 32)
+    assert common_shape([[10, 50], [40]], max_length=50, multiple=1) == (2, 50)
 
 
 def test_two_short_rows_are_one_long_one():

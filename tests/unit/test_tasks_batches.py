@@ -9,7 +9,7 @@ import small
 
 from bert_jax.data.epochs import batches_per_epoch
 from bert_jax.data.shapes import Costs
-from bert_jax.tasks.batches import Batches, choose_shapes, text_lengths
+from bert_jax.tasks.batches import Batches, choose_shapes, even_batches, text_lengths
 from bert_jax.tasks.choice import Choice
 from bert_jax.tasks.classify import Classify
 from bert_jax.text.choices import ChoiceText
@@ -18,14 +18,19 @@ from bert_jax.text.labelled import LabelledText
 LETTERS = "abcdefghij"
 
 
-def batches_of(words, *, batch_size=8, shards=1, max_length=64, seed=1, of_compilation=0.0):
-    """Of texts of so many words, with labels by turns, in shapes for two passes."""
+def examples_of(words, max_length=64):
+    """The task, and texts of so many words, with labels by turns."""
     task = Classify(("0", "1"), small.tokenizer(), max_length, 0)
     rows = [
         LabelledText(" ".join(LETTERS[n % 10] for n in range(count)), "", str(n % 2), "here")
         for n, count in enumerate(words)
     ]
-    examples = task.encode(rows).examples
+    return task, task.encode(rows).examples
+
+
+def batches_of(words, *, batch_size=8, shards=1, max_length=64, seed=1, of_compilation=0.0):
+    """In shapes for two passes."""
+    task, examples = examples_of(words, max_length)
     shapes = choose_shapes(
         task,
         examples,
@@ -84,6 +89,19 @@ def test_what_compiles_long_has_fewer_shapes():
         return {batch.tokens.rows.ids.shape for batch in found}
 
     assert len(shapes(0.0)) > len(shapes(200.0)) > len(shapes(1e9)) == 1
+
+
+def test_even_batches_are_one_pass_in_one_shape():
+    task, examples = examples_of([1, 2, 3, 30, 20] * 7)
+    found = list(even_batches(task, examples, batch_size=8, multiple=2))
+    assert sorted(np.concatenate([indices for indices, _ in found])) == list(range(35))
+    assert len({batch.tokens.rows.ids.shape for _, batch in found}) == 1
+    assert found[0][1].tokens.rows.ids.shape == (4, 32)
+    for indices, batch in found:
+        assert len(batch.tokens.places) == 8
+        lengths = lengths_of(batch)
+        assert lengths[: len(indices)].tolist() == [examples[i].length for i in indices]
+        assert not lengths[len(indices) :].any()
 
 
 def test_every_text_of_an_example_has_a_length():

@@ -26,9 +26,10 @@ from bert_jax.config import OptimizerConfig
 from bert_jax.data.epochs import ordered_batches
 from bert_jax.fields import build
 from bert_jax.finetune_config import FinetuneConfig
+from bert_jax.tasks.forward import EVAL_BATCH
 from bert_jax.tasks.splits import TEST, TRAIN, VALIDATION
 from bert_jax.tasks.tag import Prediction
-from bert_jax.tasks.tuning import EVAL_BATCH, validation_steps
+from bert_jax.tasks.tuning import validation_steps
 from bert_jax.tasks.validations import Validations
 from tests.benchmarks.finetuned.report import Result, Seconds
 from tests.benchmarks.finetuned.rows import Opened, open_rows
