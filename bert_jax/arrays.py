@@ -47,7 +47,7 @@ class PackedTokens(NamedTuple):
     """Examples that share the rows which the encoder reads. Labels and outputs are theirs, B of
     them; `bert_jax.model.heads.of_examples` leads from the rows back to them."""
 
-    rows: Tokens  # R of them, as many as it took
+    rows: Tokens  # R of them, as many as it took or some more
     # Where an example's tokens are among those of all rows, one after the other; -1 = padding.
     places: Int[Any, "B T"]
 

@@ -12,7 +12,7 @@ from bert_jax.data.epochs import batches_per_epoch, dealt_batches, epoch_batches
 from bert_jax.data.shapes import Costs, Shape, Shapes, common_shape
 from bert_jax.tasks.task import Task
 
-SAMPLES = 512  # batches by which the shapes of all are chosen
+SAMPLED_SEEDS, SAMPLES = 4, 256  # batches of each, by which the shapes of all are chosen
 
 
 class Batches:
@@ -64,11 +64,18 @@ def choose_shapes(
     steps: int,
     multiple: int,
 ) -> Shapes:
-    """For runs of so many steps, whatever their seed, so that several are compiled for once; the
-    number of rows is a multiple of `multiple`."""
-    batches = random_batches(examples, batch_size=batch_size, seed=0, step=0)
-    sampled = itertools.islice(batches, min(steps, SAMPLES))
-    samples = [text_lengths(task, chosen) for chosen in sampled]
+    """For a run of so many steps; the number of rows is a multiple of `multiple`.
+
+    Whatever its seed, so that several runs are compiled for once, and as if it were the only one,
+    so that a seed is the same run alone and among others.
+    """
+    samples = [
+        text_lengths(task, chosen)
+        for seed in range(SAMPLED_SEEDS)
+        for chosen in itertools.islice(
+            random_batches(examples, batch_size=batch_size, seed=seed, step=0), min(steps, SAMPLES)
+        )
+    ]
     return Shapes(samples, costs, steps=steps, max_length=task.max_length, multiple=multiple)
 
 

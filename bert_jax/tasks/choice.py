@@ -31,6 +31,7 @@ class Example(NamedTuple):
     tokens: list[Encoding]
     row: int
     target: int
+    most: int  # choices that a row of the set has: one number for all batches
 
     @property
     def length(self) -> int:
@@ -66,7 +67,7 @@ class Choice(Task):
         texts = self.tokenizer.encode_batch([row.text for row in rows])
         questions = self.tokenizer.encode_batch([row.pair for row in rows])
         flat = iter(self.tokenizer.encode_batch([one for row in rows for one in row.choices]))
-        encoded = Encoded([], {})
+        encoded, most = Encoded([], {}), max((len(row.choices) for row in rows), default=0)
         for number, (row, a, question) in enumerate(zip(rows, texts, questions, strict=True)):
             parts, longest = [], 0
             for _ in row.choices:
@@ -74,14 +75,14 @@ class Choice(Task):
                 kept_a, kept_b = cut_pair(len(a), len(b), self.max_length - PAIR_SPECIAL)
                 parts.append(pair(a[:kept_a], b[:kept_b], self.tokenizer))
                 longest = max(longest, len(a) + len(b) + PAIR_SPECIAL)
-            encoded.examples.append(Example(parts, number, row.label))
+            encoded.examples.append(Example(parts, number, row.label, most))
             if longest > self.max_length:
                 encoded.cut[number] = longest
         return encoded
 
     def batch(self, examples: Sequence[Example], rows: int, length: int) -> ChoiceBatch:
-        """As many choices for each row as the row with most of them has."""
-        choices = max(len(example.tokens) for example in examples)
+        """As many choices for each row as the row of the set with most of them has."""
+        choices = max(example.most for example in examples)
         labels, weights = np.zeros(rows, np.int32), np.zeros(rows, np.float32)
         is_choice = np.zeros((rows, choices), np.float32)
         encodings: list[Encoding] = []

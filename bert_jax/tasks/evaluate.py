@@ -44,10 +44,10 @@ def run(config: Values, workdir: str | Path, *, named: Collection[str] = ROWS) -
     test row. Of `config` only `task` and `submit` are read, and those of the fields ROWS that
     are `named`: `data.test`, `data.columns`, `data.further_tests` and `submissions` for a
     fine-tuning, `data` for a pretraining. From Python that is all of them, as whoever calls has
-    put them there (an empty `data.test` or `data` is the run's, and so are its `columns` unless
-    others are given); the command names those that
-    its flags set, for what else a config file says of rows is its default and need not be of
-    this run. A converted model has no record, and takes all of `config`.
+    put them there (an empty `data.test` or `data` is the run's, with its columns unless others
+    are given); the command names those that its flags set, for what else a config file says of
+    rows is its default and need not be of this run. A converted model has no record, and takes
+    all of `config`.
     """
     found = saved_model.load(workdir)
     task = config.get("task", "prepare")
@@ -86,7 +86,8 @@ def with_rows(made_with: FinetuneConfig, config: Values, named: Collection[str])
     given, data, submissions = config["data"], made_with.data, made_with.submissions
     if "data.test" in named and given["test"]:
         data = dataclasses.replace(data, test=given["test"])
-    if "data.columns" in named and (given["columns"] or given["test"]):
+    is_of_rows = given["test"] or "data.test" not in named
+    if "data.columns" in named and (given["columns"] or is_of_rows):
         data = dataclasses.replace(data, columns=tuple(given["columns"]))
     if "data.further_tests" in named:
         data = dataclasses.replace(data, further_tests=tuple(given["further_tests"]))

@@ -32,8 +32,8 @@ def run_seeds(
 ) -> dict[str, Any]:
     """Runs `tune` for each seed under `workdir`, writes seeds.json and prints it as a table.
 
-    One after the other: the first compiles for nearly all, and two seeds' batches have other
-    shapes, which one program for both would have to pad. A seed that falls apart leaves the others
+    One after the other: the first compiles for all, and of two seeds' batches the smaller would
+    have to be padded for one program to take both. A seed that falls apart leaves the others
     to go on; raises Diverged where all do.
     """
     seeds = range(config.seed, config.seed + config.seeds)

@@ -107,7 +107,8 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def batch(self, examples: Sequence[Any], rows: int, length: int) -> PyTree:
         """A NamedTuple with `tokens`, a text in each row and padded to `length`, and `weights`,
-        filled up to `rows` examples of weight 0. In training `tokens` becomes PackedTokens."""
+        filled up to `rows` examples of weight 0. Where texts share rows `tokens` becomes
+        PackedTokens."""
 
     @abc.abstractmethod
     def model(self, config: ModelConfig, mesh: Any) -> Any:

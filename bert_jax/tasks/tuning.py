@@ -1,6 +1,7 @@
 """One fine-tuning, of whatever task: from the newest checkpoint or the start to the best."""
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
@@ -122,11 +123,12 @@ def make_program(config: FinetuneConfig, data: Data, mesh: Mesh) -> Program:
 
 def make_costs(model: ModelConfig, mesh: Mesh) -> Costs:
     """Of a step and of its compilation, in operations of these devices."""
+    return Costs(functools.partial(step_flops, model), compilation_flops(model.layers, mesh))
 
-    def of_step(shape: Shape) -> float:
-        return shape.rows * training_flops(model, length=shape.length, predictions=0)
 
-    return Costs(of_step, compilation_flops(model.layers, mesh))
+def step_flops(model: ModelConfig, shape: Shape) -> float:
+    """Operations of a step whose batch has that shape."""
+    return shape.rows * training_flops(model, length=shape.length, predictions=0)
 
 
 def make_objective(forward: Forward) -> Objective:
@@ -291,8 +293,7 @@ class Tuning:
 
     def _step_cost(self, batch: PyTree) -> StepCost:
         shape = Shape(*batch.tokens.rows.ids.shape)
-        costs = make_costs(self._config.model, self._program.mesh)
-        return StepCost(shape.rows * shape.length, costs.of_step(shape))
+        return StepCost(shape.rows * shape.length, step_flops(self._config.model, shape))
 
 
 def validation_steps(config: FinetuneConfig, steps_per_epoch: int) -> set[int]:

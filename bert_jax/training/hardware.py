@@ -1,4 +1,4 @@
-"""What a chip can do at most, by the name jax has for it."""
+"""What a chip can do, by the name jax has for it."""
 
 from typing import NamedTuple
 
@@ -36,11 +36,13 @@ GPU_PEAK_FLOPS = {
     "Tesla V100-SXM2-32GB": 125e12,
 }
 
-# A layer's share of what a step takes to be traced and compiled (six layers of width 384: 12 s,
-# two of width 512: 6 s), and what a CPU does meanwhile in training; on two cores of a Xeon.
+# A layer's share of what a step takes to be traced and compiled: on two cores of a Xeon six layers
+# of width 384 take 12 s, two of width 512 6 s.
 COMPILATION_SECONDS = 2.0
-CPU_FLOPS = 1e11
-REACHED = 0.3  # of the peak of others, in training with batches of a few dozen texts
+# Operations a second in fine-tuning: of those two cores; of other chips as a share of the peak,
+# which of one that no table has is taken to be a middling one.
+CPU, CPU_FLOPS = "cpu", 1e11
+REACHED, MIDDLING_PEAK = 0.3, 1e14
 
 # What XLA is told beyond its defaults, by version, found by its own estimates of BERT-Base's
 # step: larger windows of the matrix products (16 MiB is the default), and no products in rounds
@@ -75,8 +77,10 @@ def total_peak_flops(mesh: Mesh) -> float | None:
 
 def compilation_flops(layers: int, mesh: Mesh) -> float:
     """Operations that the devices could do, about, while a step of so many layers is compiled."""
-    peak = total_peak_flops(mesh)
-    return layers * COMPILATION_SECONDS * (CPU_FLOPS if peak is None else REACHED * peak)
+    if mesh.devices.flat[0].device_kind == CPU:
+        return layers * COMPILATION_SECONDS * CPU_FLOPS
+    peak = total_peak_flops(mesh) or MIDDLING_PEAK * mesh.devices.size
+    return layers * COMPILATION_SECONDS * REACHED * peak
 
 
 class Tpu(NamedTuple):

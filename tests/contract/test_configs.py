@@ -14,7 +14,7 @@ from ml_collections.config_flags import config_path
 import configs
 from bert_jax.arrays import PretrainBatch, Tokens
 from bert_jax.config import MeshConfig, PrepareConfig, PretrainConfig
-from bert_jax.data.shapes import own_shape
+from bert_jax.data.shapes import common_shape
 from bert_jax.fields import build
 from bert_jax.finetune_config import FinetuneConfig
 from bert_jax.model.bert import PretrainModel
@@ -78,7 +78,8 @@ def task_of(config):
     encoded = task.encode(rows).examples
     examples = [encoded[0], encoded[-1]]
     multiple = row_shards(make_mesh(config.mesh))
-    shape = own_shape(text_lengths(task, examples), config.max_length, multiple=multiple)
+    texts = [text_lengths(task, examples)]
+    shape = common_shape(texts, max_length=config.max_length, multiple=multiple)
     return task, packed(task, examples, config.batch_size, shape)
 
 

@@ -8,6 +8,7 @@ import small
 from bert_jax.config import MeshConfig
 from bert_jax.data.encoding import pack_tokens
 from bert_jax.tasks import all_tasks
+from bert_jax.tasks.batches import even_batches
 from bert_jax.tasks.forward import Forward
 from bert_jax.tasks.task import Text
 from bert_jax.tasks.tuning import make_objective
@@ -86,10 +87,21 @@ def test_many_rows_are_answered_as_few_are(name, devices, monkeypatch):
     params = forward.init_params(jax.random.key(0))
     examples = task.encode(rows).examples
     monkeypatch.setattr("bert_jax.tasks.forward.EVAL_BATCH", 4)
+    seen = []
+
+    def watched(*of, **options):
+        for indices, batch in even_batches(*of, **options):
+            seen.append(batch.tokens.rows.ids.shape)
+            yield indices, batch
+
+    monkeypatch.setattr("bert_jax.tasks.forward.even_batches", watched)
     of_few = Forward(task, config, one_device_mesh()).answers(params, rows, examples, batch_size=4)
     of_many = forward.evaluate(params, rows, examples)
     shown = [[task.shown(*one) for one in zip(rows, of, strict=True)] for of in (of_many, of_few)]
     jax.tree.map(alike, *shown)
+    assert len(seen) == 2
+    assert len({*seen}) == 1
+    assert seen[0][0] % devices == 0  # else every device would compute all rows
 
 
 def alike(a, b):

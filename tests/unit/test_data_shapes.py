@@ -31,8 +31,9 @@ def test_an_own_shape_is_of_few_numbers(lengths, multiple, wanted):
 
 
 def test_batches_have_a_shape_in_common():
-    assert common_shape([[30] * 3, [9] * 8], max_length=64, multiple=1) == (3, 32)
+    assert common_shape([[9] * 8, [30] * 2], max_length=64, multiple=1) == (3, 32)
     assert common_shape([[30], [9] * 8], max_length=64, multiple=4) == (4, 32)
+    assert common_shape([[30], [30] * 2], max_length=64, multiple=1) == (2, 32)
     assert common_shape([[10, 50], [40]], max_length=50, multiple=1) == (2, 50)
 
 

@@ -18,6 +18,8 @@ WITHOUT_HEADER = {"test": "own.tsv", "columns": ("label", "text")}
         ({"test": "other.csv"}, {"data.test"}, "other.csv", ("label", "text")),
         ({"test": "b.tsv", "columns": ("text", "label")}, ROWS, "b.tsv", ("text", "label")),
         ({"columns": ("text", "label")}, {"data.columns"}, "own.tsv", ("text", "label")),
+        ({}, {"data.columns"}, "own.tsv", ()),
+        ({"test": "other.csv"}, {"data.columns"}, "own.tsv", ()),
         ({"test": "b.tsv", "columns": ("text", "label")}, (), "own.tsv", ("label", "text")),
     ],
 )

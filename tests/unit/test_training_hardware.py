@@ -64,6 +64,8 @@ def test_a_compilation_costs_what_all_devices_would_do_meanwhile():
     assert 0.1 * 275e12 < layer / hardware.COMPILATION_SECONDS < 275e12
     assert hardware.compilation_flops(12, mesh_of("TPU v4", (2, 3))) == pytest.approx(72 * layer)
     assert hardware.compilation_flops(1, mesh_of("cpu", (2, 3))) < layer / 100
+    assert layer / 10 < hardware.compilation_flops(1, mesh_of("NVIDIA A10G", (1,))) < layer
+    assert hardware.compilation_flops(1, mesh_of("NVIDIA A10G", (2, 3))) > 2 * layer
 
 
 @pytest.mark.parametrize(
