@@ -6,7 +6,7 @@ import jax
 import pytest
 import small
 
-from bert_jax.data.shapes import own_shape
+from bert_jax.data.shapes import common_shape
 from bert_jax.fields import build
 from bert_jax.finetune_config import FinetuneConfig
 from bert_jax.tasks import tuning
@@ -37,7 +37,7 @@ def shapes_of(epochs):
     program = tuning.make_program(config, data, make_mesh(config.mesh, jax.devices()[:1]))
     batches = random_batches(examples, batch_size=8, seed=0, step=0)
     texts = [text_lengths(task, next(batches)) for _ in range(40)]
-    own = {own_shape(lengths, 16 if max(lengths) <= 16 else 64, multiple=1) for lengths in texts}
+    own = {common_shape([lengths], max_length=task.max_length, multiple=1) for lengths in texts}
     return own, {program.shapes.of(lengths) for lengths in texts}
 
 
