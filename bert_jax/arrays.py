@@ -6,6 +6,7 @@ One letter, one meaning, in shapes, einsum strings and the README alike:
     S instances packed into a row           D width     H heads    K head size
     F feed-forward width                    L layers    V vocabulary
     C classes         R rows that packed examples share
+    N tokens that are read of a row, or of an example
 
 A row holds one instance (`[CLS] A [SEP] B [SEP]`) or, packed, several of them one
 after the other. `Tokens.instances` says which: 1 to S, and 0 for padding. Attention
@@ -38,6 +39,11 @@ class Tokens(NamedTuple):
         return self
 
     @property
+    def texts(self) -> int:
+        """How many: one a row."""
+        return len(self.ids)
+
+    @property
     def is_token(self) -> Bool[Any, "B T"]:
         """False of padding."""
         return self.instances > 0
@@ -50,6 +56,11 @@ class PackedTokens(NamedTuple):
     rows: Tokens  # R of them, as many as it took or some more
     # Where an example's tokens are among those of all rows, one after the other; -1 = padding.
     places: Int[Any, "B T"]
+
+    @property
+    def texts(self) -> int:
+        """How many there are in all rows."""
+        return len(self.places)
 
     @property
     def is_token(self) -> Bool[Any, "B T"]:

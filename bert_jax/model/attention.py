@@ -1,6 +1,7 @@
 """Multi-head self-attention that stays inside an instance (arXiv:1706.03762, section 3.2)."""
 
 import dataclasses
+from collections.abc import Callable
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -10,6 +11,9 @@ from jaxtyping import Array, Float, Int
 from bert_jax.config import ModelConfig
 from bert_jax.model.attend import attend
 from bert_jax.model.layers import Dense, Dropout
+
+# From a vector of every token those that are asked for.
+Read = Callable[[Float[Array, "R T D"]], Float[Array, "B N D"]]
 
 
 class SelfAttention(nn.Module):
@@ -22,15 +26,20 @@ class SelfAttention(nn.Module):
     @nn.compact
     def __call__(
         self,
-        x: Float[Array, "B T D"],
-        instances: Int[Array, "B T"],
+        x: Float[Array, "R T D"],
+        instances: Int[Array, "R T"],
         *,
         deterministic: bool,
-    ) -> tuple[Float[Array, "B T D"], Float[Array, "D"]]:
+        read: Read | None = None,
+    ) -> tuple[Float[Array, "B N D"], Float[Array, "D"]]:
+        """Of the tokens that `read` says, all unless it is given."""
         config = self.config
         width, of_heads = (config.width,), (config.heads, config.width // config.heads)
         products, biases = zip(
-            *(Dense(config, width, of_heads, name=name)(x) for name in ("query", "key", "value")),
+            *(
+                Dense(config, width, of_heads, mesh=self.mesh, name=name)(x)
+                for name in ("query", "key", "value")
+            ),
             strict=True,
         )
         # Parameters are made with a few tokens, which not every way takes.
@@ -44,4 +53,5 @@ class SelfAttention(nn.Module):
             Dropout(config.attention_dropout, self.mesh, name="dropout"),
             deterministic=deterministic,
         )
-        return Dense(config, of_heads, width, name="output")(mixed)
+        output = Dense(config, of_heads, width, mesh=self.mesh, name="output")
+        return output(read(mixed) if read else mixed)

@@ -1,4 +1,10 @@
-"""Whole models: the encoder with the heads of one task. Loss is computed elsewhere."""
+"""Whole models: the encoder with the heads of one task. Loss is computed elsewhere.
+
+`reads` of a task's model is how many tokens of an example its head takes, from the first on;
+None = all.
+"""
+
+from typing import ClassVar
 
 from flax import linen as nn
 from jax.sharding import Mesh
@@ -29,7 +35,9 @@ class PretrainModel(nn.Module):
             tokens, deterministic=deterministic
         )
         pooled = Pooler(self.config, name="pooler")(gather_tokens(x, cls_positions))
-        mlm_logits = MlmHead(self.config, name="mlm")(gather_tokens(x, mask_positions), token_table)
+        mlm_logits = MlmHead(self.config, self.mesh, name="mlm")(
+            gather_tokens(x, mask_positions), token_table
+        )
         next_logits = ClassHead(
             self.config, classes=2, dropout=0.0, mesh=self.mesh, is_fresh=False, name="next"
         )(pooled, deterministic=deterministic)
@@ -49,11 +57,15 @@ class MlmModel(nn.Module):
         x, token_table = Encoder(self.config, self.mesh, name="encoder")(
             tokens, deterministic=deterministic
         )
-        return MlmHead(self.config, name="mlm")(gather_tokens(x, mask_positions), token_table)
+        return MlmHead(self.config, self.mesh, name="mlm")(
+            gather_tokens(x, mask_positions), token_table
+        )
 
 
 class ClassifyModel(nn.Module):
     """Logits of the classes, from the pooled [CLS] of an example."""
+
+    reads: ClassVar[int | None] = 1
 
     config: ModelConfig
     classes: int
@@ -64,8 +76,12 @@ class ClassifyModel(nn.Module):
         self, tokens: Tokens | PackedTokens, *, deterministic: bool
     ) -> Float[Array, "B C"]:
         encoder = Encoder(self.config, self.mesh, name="encoder")
-        x, _ = encoder(tokens.rows, deterministic=deterministic)
-        pooled = Pooler(self.config, name="pooler")(of_examples(x, tokens, 1))
+        cls, _ = encoder(
+            tokens.rows,
+            deterministic=deterministic,
+            read=lambda x: of_examples(x, tokens, self.reads),
+        )
+        pooled = Pooler(self.config, name="pooler")(cls)
         logits = ClassHead(
             self.config,
             self.classes,
@@ -79,6 +95,8 @@ class ClassifyModel(nn.Module):
 
 class TagModel(nn.Module):
     """Logits of the tags of every token."""
+
+    reads: ClassVar[int | None] = None
 
     config: ModelConfig
     classes: int
@@ -103,6 +121,8 @@ class TagModel(nn.Module):
 
 class SpanModel(nn.Module):
     """Logits of being the first and of being the last token of the answer."""
+
+    reads: ClassVar[int | None] = None
 
     config: ModelConfig
     mesh: Mesh | None

@@ -5,7 +5,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from bert_jax.config import ModelConfig
-from bert_jax.model.attention import SelfAttention
+from bert_jax.model.attention import Read, SelfAttention
 from bert_jax.model.layers import AddNorm, Dense, Dropout, activation, add_bias
 
 
@@ -13,13 +13,15 @@ class FeedForward(nn.Module):
     """Dense, GELU, dense; the last bias apart."""
 
     config: ModelConfig
+    mesh: Mesh | None
 
     @nn.compact
     def __call__(self, x: Float[Array, "B T D"]) -> tuple[Float[Array, "B T D"], Float[Array, "D"]]:
-        config = self.config
+        config, mesh = self.config, self.mesh
         width, feed_forward = (config.width,), (config.feed_forward,)
-        hidden = add_bias(*Dense(config, width, feed_forward, name="intermediate")(x))
-        return Dense(config, feed_forward, width, name="output")(activation(config)(hidden))
+        intermediate = Dense(config, width, feed_forward, mesh=mesh, name="intermediate")
+        hidden = activation(config)(add_bias(*intermediate(x)))
+        return Dense(config, feed_forward, width, mesh=mesh, name="output")(hidden)
 
 
 class Block(nn.Module):
@@ -31,11 +33,13 @@ class Block(nn.Module):
     @nn.compact
     def __call__(
         self,
-        x: Float[Array, "B T D"],
-        instances: Int[Array, "B T"],
+        x: Float[Array, "R T D"],
+        instances: Int[Array, "R T"],
         *,
         deterministic: bool,
-    ) -> Float[Array, "B T D"]:
+        read: Read | None = None,
+    ) -> Float[Array, "B N D"]:
+        """The tokens that `read` says, all unless it is given; those attend to all."""
         config = self.config
         mesh = self.mesh
 
@@ -43,10 +47,11 @@ class Block(nn.Module):
             return None if deterministic else Dropout(config.dropout, mesh, name=name)
 
         update = SelfAttention(config, mesh, name="attention")(
-            x, instances, deterministic=deterministic
+            x, instances, deterministic=deterministic, read=read
         )
+        x = read(x) if read else x
         x = AddNorm(config, mesh, name="attention_norm")(x, update, dropout("attention_dropout"))
-        update = FeedForward(config, name="feed_forward")(x)
+        update = FeedForward(config, mesh, name="feed_forward")(x)
         return AddNorm(config, mesh, name="feed_forward_norm")(
             x, update, dropout("feed_forward_dropout")
         )

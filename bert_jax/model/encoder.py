@@ -11,23 +11,28 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from bert_jax.arrays import Tokens
 from bert_jax.config import ModelConfig
+from bert_jax.model.attention import Read
 from bert_jax.model.block import Block
 from bert_jax.model.embeddings import Embeddings
 
 # Parameters and dropout key of a layer, its input, each token's instance -> its output.
-Layer = Callable[[PyTree, Any, Float[Array, "B T D"], Int[Array, "B T"]], Float[Array, "B T D"]]
+Layer = Callable[[PyTree, Any, Float[Array, "R T D"], Int[Array, "R T"]], Float[Array, "B N D"]]
 
 
 class Encoder(nn.Module):
-    """Tokens to one vector a token; also hands out the token table for the MLM decoder."""
+    """Tokens to one vector a token; also hands out the token table for the MLM decoder.
+
+    Of the last layer only those are computed that `read` takes from a vector of every token: what
+    it leaves out is in no other layer's input, so nothing that is read changes.
+    """
 
     config: ModelConfig
     mesh: Mesh | None
 
     @nn.compact
     def __call__(
-        self, tokens: Tokens, *, deterministic: bool
-    ) -> tuple[Float[Array, "B T D"], Float[Array, "V D"]]:
+        self, tokens: Tokens, *, deterministic: bool, read: Read | None = None
+    ) -> tuple[Float[Array, "B N D"], Float[Array, "V D"]]:
         config = self.config
         x, token_table = Embeddings(config, self.mesh, name="embeddings")(
             tokens, deterministic=deterministic
@@ -37,32 +42,39 @@ class Encoder(nn.Module):
         if self.is_initializing():
             for name in names:
                 x = Block(config, self.mesh, name=name)(x, instances, deterministic=deterministic)
-            return x, token_table
+            return read(x) if read else x, token_table
         # From here on a layer is a pure function of its parameters and its key, in a loop or
         # not. nn.scan would keep the parameters of all layers in one array, where checkpoints,
         # frozen paths and LAMB want one a layer; and of keys that Linen makes by path the
         # loop would have others.
         params = [self.get_variable("params", name) for name in names]
         keys = None if deterministic else jax.random.split(self.make_rng("dropout"), config.layers)
-        layer = _layer(config, self.mesh)
-        if config.scan_layers:
-            return _scan(layer, params, keys, x, instances), token_table
-        for number, name in enumerate(names):
-            with jax.named_scope(name):
+        layer, last = _layer(config, self.mesh), _layer(config, self.mesh, read)
+        looped = 0
+        if config.scan_layers:  # a last layer that does less than the others is no part of the loop
+            looped = config.layers if read is None else config.layers - 1
+        if looped:
+            of_loop = None if deterministic else keys[:looped]
+            x = _scan(layer, params[:looped], of_loop, x, instances)
+        for number in range(looped, config.layers):
+            with jax.named_scope(names[number]):
                 key = None if deterministic else keys[number]
-                x = layer(params[number], key, x, instances)
+                of_number = last if number == config.layers - 1 else layer
+                x = of_number(params[number], key, x, instances)
         return x, token_table
 
 
-def _layer(config: ModelConfig, mesh: Mesh | None) -> Layer:
+def _layer(config: ModelConfig, mesh: Mesh | None, read: Read | None = None) -> Layer:
     """A block as a function, which keeps for the backward pass what `config.remat` says."""
     block = Block(config, mesh, parent=None)
 
     def layer(
-        params: PyTree, key: Any, x: Float[Array, "B T D"], instances: Int[Array, "B T"]
-    ) -> Float[Array, "B T D"]:
+        params: PyTree, key: Any, x: Float[Array, "R T D"], instances: Int[Array, "R T"]
+    ) -> Float[Array, "B N D"]:
         rngs = None if key is None else {"dropout": key}
-        return block.apply({"params": params}, x, instances, deterministic=key is None, rngs=rngs)
+        return block.apply(
+            {"params": params}, x, instances, deterministic=key is None, read=read, rngs=rngs
+        )
 
     if config.remat == "none":
         return layer

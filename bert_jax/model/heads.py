@@ -1,5 +1,7 @@
 """What is read off the encoder: pooled [CLS], masked tokens, next sentence, classes."""
 
+import functools
+
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.sharding import Mesh
@@ -13,6 +15,7 @@ from bert_jax.model.layers import (
     LayerNorm,
     activation,
     add_bias,
+    by_token,
     fresh_head_init,
     weight_init,
 )
@@ -56,22 +59,21 @@ class MlmHead(nn.Module):
     """
 
     config: ModelConfig
+    mesh: Mesh | None
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "B P D"], token_table: Float[Array, "V D"]
     ) -> Float[Array, "B P V"]:
-        config = self.config
+        config, mesh = self.config, self.mesh
         width = (config.width,)
-        x = activation(config)(add_bias(*Dense(config, width, width, name="dense")(x)))
+        x = activation(config)(add_bias(*Dense(config, width, width, mesh=mesh, name="dense")(x)))
         x = LayerNorm(config, name="norm")(x)
         bias = self.param("bias", nn.initializers.zeros, (config.vocab_size,), jnp.float32)
-        logits = jnp.einsum(
-            "BPD,VD->BPV",
-            x,
-            token_table.astype(x.dtype),
-            preferred_element_type=jnp.float32,  # rounded logits tie, and the loss sees it
-        )
+        table = token_table.astype(x.dtype)
+        # In float32: rounded logits tie, and the loss sees it.
+        product = functools.partial(jnp.einsum, "...D,VD->...V", preferred_element_type=jnp.float32)
+        logits = by_token(lambda x: product(x, table), x, mesh)
         return logits + bias[None, None]
 
 

@@ -15,7 +15,6 @@ from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 from bert_jax import workdir as wd
-from bert_jax.config import ModelConfig
 from bert_jax.data.epochs import batches_per_epoch
 from bert_jax.data.shapes import Costs, Shape, Shapes
 from bert_jax.errors import InputError, listed
@@ -113,7 +112,7 @@ def make_program(config: FinetuneConfig, data: Data, mesh: Mesh) -> Program:
     shapes = choose_shapes(
         data.task,
         data.examples[TRAIN],
-        make_costs(config.model, mesh),
+        make_costs(forward, mesh, texts=config.batch_size),
         batch_size=config.batch_size,
         steps=total_steps,
         multiple=row_shards(mesh),
@@ -121,14 +120,17 @@ def make_program(config: FinetuneConfig, data: Data, mesh: Mesh) -> Program:
     return Program(forward, optimizer, train_step, mesh, shapes, steps_per_epoch, total_steps)
 
 
-def make_costs(model: ModelConfig, mesh: Mesh) -> Costs:
-    """Of a step and of its compilation, in operations of these devices."""
-    return Costs(functools.partial(step_flops, model), compilation_flops(model.layers, mesh))
+def make_costs(forward: Forward, mesh: Mesh, *, texts: int) -> Costs:
+    """Of a step of so many texts and of its compilation, in operations of these devices."""
+    compilation = compilation_flops(forward.model.config.layers, mesh)
+    return Costs(functools.partial(step_flops, forward, texts=texts), compilation)
 
 
-def step_flops(model: ModelConfig, shape: Shape) -> float:
-    """Operations of a step whose batch has that shape."""
-    return shape.rows * training_flops(model, length=shape.length, predictions=0)
+def step_flops(forward: Forward, shape: Shape, *, texts: int) -> float:
+    """Operations of a step whose batch of so many texts has that shape."""
+    model = forward.model
+    read = None if model.reads is None else model.reads * texts / shape.rows
+    return shape.rows * training_flops(model.config, length=shape.length, predictions=0, read=read)
 
 
 def make_objective(forward: Forward) -> Objective:
@@ -293,7 +295,8 @@ class Tuning:
 
     def _step_cost(self, batch: PyTree) -> StepCost:
         shape = Shape(*batch.tokens.rows.ids.shape)
-        return StepCost(shape.rows * shape.length, step_flops(self._config.model, shape))
+        flops = step_flops(self._program.forward, shape, texts=batch.tokens.texts)
+        return StepCost(shape.rows * shape.length, flops)
 
 
 def validation_steps(config: FinetuneConfig, steps_per_epoch: int) -> set[int]:

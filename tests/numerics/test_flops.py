@@ -5,17 +5,20 @@ import functools
 import jax
 import numpy as np
 import pytest
-from small import model_config
+from small import model_config, tokenizer
 
 from bert_jax.arrays import Tokens
 from bert_jax.config import PretrainConfig
+from bert_jax.data.shapes import Shape
 from bert_jax.fields import build
 from bert_jax.model.bert import PretrainModel
 from bert_jax.model.flops import FORWARD_PASSES, training_flops
-from bert_jax.tasks import slice_plan
+from bert_jax.tasks import all_tasks, slice_plan
+from bert_jax.tasks.forward import Forward
 from bert_jax.tasks.planned_step import Rows, lower_step
 from bert_jax.tasks.pretrain import init_params
-from bert_jax.training.sharding import make_mesh
+from bert_jax.tasks.tuning import step_flops
+from bert_jax.training.sharding import make_mesh, one_device_mesh
 from configs import pretrain_base
 
 BASE = dict(layers=12, width=768, heads=12, feed_forward=3072)
@@ -68,6 +71,24 @@ def test_xla_counts_the_same():
 def test_xla_counts_the_same_for_more_predictions_and_more_instances(more):
     counted, ours = np.subtract(counts(*more), counts(16, 1))
     assert ours < counted < 1.03 * ours
+
+
+@pytest.mark.parametrize(("task", "least"), [("classify", 0.5), ("tag", 0.99)])
+def test_xla_counts_the_same_for_what_a_task_reads(task, least):
+    """[CLS] alone of the last of two layers, or all of it; and a small head."""
+    rows, length = 4, 64
+    config = model_config(
+        layers=2, width=512, heads=8, feed_forward=2048, vocab_size=2000, positions=length
+    )
+    made = all_tasks.named(task)(("0", "1"), tokenizer(), length, 0)
+    forward = Forward(made, config, one_device_mesh())
+    tokens = Tokens(*[jax.ShapeDtypeStruct((rows, length), np.int32)] * 4)
+    apply = jax.jit(functools.partial(forward.model.apply, deterministic=True))
+    compiled = apply.lower({"params": forward.param_shapes()}, tokens).compile()
+    ours = step_flops(forward, Shape(rows, length), texts=rows) / FORWARD_PASSES
+    assert 0.995 * ours < compiled.cost_analysis()["flops"] < 1.03 * ours
+    whole = rows * training_flops(config, length=length, predictions=0) / FORWARD_PASSES
+    assert least < ours / whole < least + 0.2
 
 
 def test_xla_counts_the_same_for_a_whole_step():
