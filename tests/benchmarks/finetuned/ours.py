@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 
+from bert_jax import process
 from bert_jax import workdir as wd
 from bert_jax.tasks import all_tasks, evaluate, finetune
 from bert_jax.training.checkpoint import Checkpoints
@@ -54,5 +55,6 @@ def run(config: dict[str, Any]) -> Result:
 
 
 if __name__ == "__main__":
+    process.settle()  # as the commands do
     spec = json.loads(Path(sys.argv[1]).read_text("utf-8"))
     wd.write_json(Path(sys.argv[2]), run(spec["config"]).json())
