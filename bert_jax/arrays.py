@@ -40,7 +40,7 @@ class Tokens(NamedTuple):
 
     @property
     def texts(self) -> int:
-        """How many: one a row."""
+        """How many there are where each row holds one."""
         return len(self.ids)
 
     @property
@@ -59,7 +59,7 @@ class PackedTokens(NamedTuple):
 
     @property
     def texts(self) -> int:
-        """How many there are in all rows."""
+        """How many there are, with those that fill up the batch."""
         return len(self.places)
 
     @property

@@ -1,8 +1,4 @@
-"""Whole models: the encoder with the heads of one task. Loss is computed elsewhere.
-
-`reads` of a task's model is how many tokens of an example its head takes, from the first on;
-None = all.
-"""
+"""Whole models: the encoder with the heads of one task. Loss is computed elsewhere."""
 
 from typing import ClassVar
 
@@ -65,7 +61,7 @@ class MlmModel(nn.Module):
 class ClassifyModel(nn.Module):
     """Logits of the classes, from the pooled [CLS] of an example."""
 
-    reads: ClassVar[int | None] = 1
+    reads: ClassVar[int] = 1  # tokens of an example
 
     config: ModelConfig
     classes: int
@@ -96,8 +92,6 @@ class ClassifyModel(nn.Module):
 class TagModel(nn.Module):
     """Logits of the tags of every token."""
 
-    reads: ClassVar[int | None] = None
-
     config: ModelConfig
     classes: int
     mesh: Mesh | None
@@ -121,8 +115,6 @@ class TagModel(nn.Module):
 
 class SpanModel(nn.Module):
     """Logits of being the first and of being the last token of the answer."""
-
-    reads: ClassVar[int | None] = None
 
     config: ModelConfig
     mesh: Mesh | None

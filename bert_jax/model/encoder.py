@@ -22,8 +22,8 @@ Layer = Callable[[PyTree, Any, Float[Array, "R T D"], Int[Array, "R T"]], Float[
 class Encoder(nn.Module):
     """Tokens to one vector a token; also hands out the token table for the MLM decoder.
 
-    Of the last layer only those are computed that `read` takes from a vector of every token: what
-    it leaves out is in no other layer's input, so nothing that is read changes.
+    The last layer's part after its attention is computed only for what `read` takes from a vector
+    of every token: the rest is in no other layer's input, so nothing that is read changes.
     """
 
     config: ModelConfig
@@ -49,10 +49,11 @@ class Encoder(nn.Module):
         # loop would have others.
         params = [self.get_variable("params", name) for name in names]
         keys = None if deterministic else jax.random.split(self.make_rng("dropout"), config.layers)
-        layer, last = _layer(config, self.mesh), _layer(config, self.mesh, read)
-        looped = 0
-        if config.scan_layers:  # a last layer that does less than the others is no part of the loop
-            looped = config.layers if read is None else config.layers - 1
+        layer = last = _layer(config, self.mesh)
+        looped = config.layers if config.scan_layers else 0
+        if read:  # a layer that does less than the others is no part of the loop
+            last = _layer(config, self.mesh, read)
+            looped = min(looped, config.layers - 1)
         if looped:
             of_loop = None if deterministic else keys[:looped]
             x = _scan(layer, params[:looped], of_loop, x, instances)
@@ -85,7 +86,8 @@ def _layer(config: ModelConfig, mesh: Mesh | None, read: Read | None = None) -> 
         "full": jax.checkpoint_policies.nothing_saveable,
     }[config.remat]
     # In a loop the compiler cannot find the forward pass's values and keep them after all.
-    return jax.checkpoint(layer, policy=policy, prevent_cse=not config.scan_layers)
+    is_looped = config.scan_layers and not read
+    return jax.checkpoint(layer, policy=policy, prevent_cse=not is_looped)
 
 
 def _scan(

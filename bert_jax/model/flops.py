@@ -19,8 +19,8 @@ def training_flops(
     Counted are the matrix products: those with weights, the attention's scores and
     mixtures over the whole row, the vocabulary's at the `predictions` masked places, and
     pooler and next-sentence head of the `instances` in the row. What remat computes again
-    is not: it is no progress. Nor is what the last layer leaves out for all tokens but the
-    `read` ones, None = none: its output product and its feed-forward.
+    is not: it is no progress. Of the last layer's output product and feed-forward counted are
+    the `read` tokens, None = all.
     """
     width, hidden, vocab_size = config.width, config.feed_forward, config.vocab_size
     weights = 4 * width * width + 2 * width * hidden

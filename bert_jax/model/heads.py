@@ -98,5 +98,13 @@ class ClassHead(nn.Module):
         )
         config, classes = self.config, (self.classes,)
         init = fresh_head_init(config) if self.is_fresh else weight_init(config)
-        dense = Dense(config, (config.width,), classes, dtype="float32", init=init, name="dense")
+        dense = Dense(
+            config,
+            (config.width,),
+            classes,
+            dtype="float32",
+            init=init,
+            mesh=self.mesh,
+            name="dense",
+        )
         return add_bias(*dense(pooled))

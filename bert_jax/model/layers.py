@@ -37,8 +37,7 @@ def fresh_head_init(config: ModelConfig) -> nn.initializers.Initializer:
 class Dense(nn.Module):
     """A matrix product over the last axis, in the compute dtype unless `dtype` says another,
     and the bias to add to it, which not seldom costs less where the sum is used.
-    `init` is the kernel's, weight_init unless said; `mesh` is that which the input lies on, where
-    there are many tokens of it.
+    `init` is the kernel's, weight_init unless said; of `mesh` see `by_token`.
 
     The kernel's parameter is `inputs` by `features`, either of which may be several axes. They
     are multiplied as one: heads that stay beside each other need no copy into another layout.
@@ -69,7 +68,7 @@ def by_token(
     x: Float[Array, "... D"],
     mesh: Mesh | None,
 ) -> Float[Array, "... F"]:
-    """The product of each vector with a matrix.
+    """The product of each vector with a matrix; `mesh` is that which they lie on.
 
     On CPUs as if a batch were one row: where the matrix's gradient is a sum over two axes, XLA
     copies one of its factors there, transposed, which takes up to a third of the time of both
@@ -77,7 +76,8 @@ def by_token(
     """
     if platform(mesh) != "cpu":
         return product(x)
-    return product(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], -1)
+    flat = product(x.reshape(-1, x.shape[-1]))
+    return flat.reshape(*x.shape[:-1], flat.shape[-1])
 
 
 def add_bias(product: Float[Array, "... F"], bias: Float[Array, "F"]) -> Float[Array, "... F"]:

@@ -25,6 +25,7 @@ class Forward:
 
     def __init__(self, task: Task, model: ModelConfig, mesh: Mesh):
         self.task = task
+        self.config = model
         self._mesh = mesh
         self.model = task.model(model, mesh)
         self._apply = jax.jit(self._predictions)

@@ -112,7 +112,11 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def model(self, config: ModelConfig, mesh: Any) -> Any:
-        """A flax module: Tokens or PackedTokens to outputs of each example."""
+        """A flax module: Tokens or PackedTokens to outputs of each example.
+
+        `reads` of it, where it has that, is how many tokens of an example its encoder is asked to
+        `read`.
+        """
 
     def weights(self, batch: Any) -> dict[str, Float[Array, ""]]:
         """What each loss will be divided by, from the batch alone."""

@@ -112,7 +112,7 @@ def make_program(config: FinetuneConfig, data: Data, mesh: Mesh) -> Program:
     shapes = choose_shapes(
         data.task,
         data.examples[TRAIN],
-        make_costs(forward, mesh, texts=config.batch_size),
+        make_costs(forward, mesh),
         batch_size=config.batch_size,
         steps=total_steps,
         multiple=row_shards(mesh),
@@ -120,17 +120,19 @@ def make_program(config: FinetuneConfig, data: Data, mesh: Mesh) -> Program:
     return Program(forward, optimizer, train_step, mesh, shapes, steps_per_epoch, total_steps)
 
 
-def make_costs(forward: Forward, mesh: Mesh, *, texts: int) -> Costs:
-    """Of a step of so many texts and of its compilation, in operations of these devices."""
-    compilation = compilation_flops(forward.model.config.layers, mesh)
-    return Costs(functools.partial(step_flops, forward, texts=texts), compilation)
+def make_costs(forward: Forward, mesh: Mesh) -> Costs:
+    """Of a step and of its compilation, in operations of these devices."""
+    # What is read costs as much in one shape as in the next.
+    of_step = functools.partial(step_flops, forward, texts=0)
+    return Costs(of_step, compilation_flops(forward.config.layers, mesh))
 
 
 def step_flops(forward: Forward, shape: Shape, *, texts: int) -> float:
     """Operations of a step whose batch of so many texts has that shape."""
-    model = forward.model
-    read = None if model.reads is None else model.reads * texts / shape.rows
-    return shape.rows * training_flops(model.config, length=shape.length, predictions=0, read=read)
+    reads = getattr(forward.model, "reads", None)
+    read = None if reads is None else reads * texts / shape.rows
+    row = training_flops(forward.config, length=shape.length, predictions=0, read=read)
+    return shape.rows * row
 
 
 def make_objective(forward: Forward) -> Objective:

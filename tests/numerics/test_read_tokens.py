@@ -11,7 +11,8 @@ from bert_jax.config import MeshConfig
 from bert_jax.data.encoding import pack_tokens
 from bert_jax.model.encoder import Encoder
 from bert_jax.model.heads import of_examples
-from bert_jax.training.sharding import make_mesh
+from bert_jax.training.paths import map_paths
+from bert_jax.training.sharding import batch_placer, make_mesh, tree_shardings
 
 LENGTHS = (16, 9, 5, 1)
 WAYS = {
@@ -31,7 +32,7 @@ def padded():
     return Tokens(*(array.astype(np.int32) for array in (ids, 0 * ids, places, there)))
 
 
-def results(config, tokens, read, *, mesh=None):
+def results(config, tokens, read, *, key=None, mesh=None):
     """What the first tokens are, and gradients: of the encoder that reads, or of all it has."""
     encoder = Encoder(config, mesh)
     zeros = jnp.zeros((1, 8), jnp.int32)
@@ -39,13 +40,17 @@ def results(config, tokens, read, *, mesh=None):
     # Fresh biases are 0 and scales 1, which would hide what is left out of them.
     keys = iter(jax.random.split(jax.random.key(1), len(jax.tree.leaves(fresh))))
     params = jax.tree.map(lambda x: x + 0.1 * jax.random.normal(next(keys), x.shape), fresh)
+    if mesh:
+        params = jax.device_put(params, tree_shardings(params, mesh))
+        tokens = batch_placer(mesh)(tokens)
 
     def first(params, tokens):
         x, _ = encoder.apply(
             {"params": params},
             tokens.rows,
-            deterministic=True,
+            deterministic=key is None,
             read=(lambda x: of_examples(x, tokens, 1)) if read else None,
+            rngs=None if key is None else {"dropout": key},
         )
         x = x if read else of_examples(x, tokens, 1)
         return (x * jnp.cos(jnp.arange(x.size).reshape(x.shape))).sum(), x
@@ -55,7 +60,10 @@ def results(config, tokens, read, *, mesh=None):
 
 
 def assert_close(found, wanted):
-    assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(wanted[0]))
+    x, gradient = wanted
+    sizes = map_paths(lambda path, leaf: np.abs(leaf).max() if "kernel" in path else 1, gradient)
+    assert np.abs(x).max() > 1
+    assert min(jax.tree.leaves(sizes)) > 1e-3
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), found, wanted)
 
 
@@ -69,10 +77,19 @@ def test_what_is_read_and_its_gradients_are_those_of_the_whole_layer(way, is_pac
     assert_close(results(config, tokens, True), results(config, tokens, False))
 
 
-@pytest.mark.parametrize("devices", [1, 4])
-def test_on_a_mesh(devices):
-    mesh = make_mesh(MeshConfig(-1, 1, 1), jax.devices()[:devices])
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (4, 1, 1), (2, 2, 2)])
+def test_on_a_mesh(sizes):
+    mesh = make_mesh(MeshConfig(*sizes), jax.devices()[: np.prod(sizes)])
     config = small.model_config(vocab_size=40)
-    assert_close(
-        results(config, padded(), True, mesh=mesh), results(config, padded(), False, mesh=mesh)
-    )
+    found, wanted = (results(config, padded(), read, mesh=mesh) for read in (True, False))
+    assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("way", ["looped", "computed again", "looped and computed again"])
+def test_every_way_drops_the_same(way):
+    key = jax.random.key(2)
+    changes = dict(vocab_size=40, layers=3)
+    plain = results(small.model_config(**changes), padded(), True, key=key)
+    assert_close(results(small.model_config(**changes | WAYS[way]), padded(), True, key=key), plain)
+    without = results(small.model_config(**changes), padded(), True)
+    assert not np.allclose(plain[0], without[0])
